@@ -1,0 +1,15 @@
+//! Floor 1 of lamina: CPU kernels. Slices in, slices out.
+//!
+//! This crate knows no tensor, no op and no graph. It is the only crate of the workspace that uses
+//! `unsafe`: SIMD intrinsics, aligned memory, disjoint writes from several threads. Every public
+//! function is safe to call with any arguments: it checks its slices before it touches them.
+//!
+//! Every kernel takes an [`Isa`], a token that only CPU detection can make, so a caller can never
+//! reach an instruction that the machine lacks, and a test can run each path that it has.
+
+pub mod isa;
+pub mod memory;
+pub mod simd;
+pub mod threads;
+
+pub use isa::Isa;

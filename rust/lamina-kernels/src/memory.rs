@@ -1,0 +1,258 @@
+//! Aligned memory, and one arena cut into disjoint views.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::ptr::NonNull;
+
+/// Every buffer starts on a cache line, which is also the width of an AVX-512 register.
+pub const ALIGN: usize = 64;
+
+/// A heap block of bytes that starts on a 64-byte border. Fresh memory is zero.
+pub struct AlignedBytes {
+    ptr: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: AlignedBytes owns its memory like a Vec<u8> does.
+unsafe impl Send for AlignedBytes {}
+// SAFETY: shared access only reads.
+unsafe impl Sync for AlignedBytes {}
+
+impl AlignedBytes {
+    /// `len` zero bytes. Large blocks come from the system untouched, so they cost nothing until used.
+    pub fn zeroed(len: usize) -> Self {
+        if len == 0 {
+            return AlignedBytes { ptr: NonNull::<Line>::dangling().cast(), len: 0 };
+        }
+        let layout = Self::layout(len);
+        // SAFETY: the layout has a size above zero.
+        let ptr = unsafe { alloc_zeroed(layout) };
+        let ptr = NonNull::new(ptr).unwrap_or_else(|| handle_alloc_error(layout));
+        AlignedBytes { ptr, len }
+    }
+
+    /// A copy of `bytes`.
+    pub fn copy_of(bytes: &[u8]) -> Self {
+        let mut new = Self::zeroed(bytes.len());
+        new.copy_from_slice(bytes);
+        new
+    }
+
+    fn layout(len: usize) -> Layout {
+        Layout::from_size_align(len, ALIGN).expect("a buffer is smaller than the address space")
+    }
+}
+
+#[repr(align(64))]
+struct Line;
+
+impl std::ops::Deref for AlignedBytes {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        // SAFETY: ptr owns len initialised bytes (zeroed at birth).
+        unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
+    }
+}
+
+impl std::ops::DerefMut for AlignedBytes {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above, and &mut self is unique.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr(), self.len) }
+    }
+}
+
+impl Drop for AlignedBytes {
+    fn drop(&mut self) {
+        if self.len > 0 {
+            // SAFETY: allocated in `zeroed` with this very layout.
+            unsafe { dealloc(self.ptr.as_ptr(), Self::layout(self.len)) }
+        }
+    }
+}
+
+/// Bytes that somebody else owns (a numpy array, a DLPack capsule), kept alive with their owner.
+pub struct ForeignBytes {
+    ptr: *const u8,
+    len: usize,
+    _owner: Box<dyn Send + Sync>,
+}
+
+// SAFETY: the bytes are only read, and the owner that keeps them alive is Send + Sync.
+unsafe impl Send for ForeignBytes {}
+// SAFETY: as above.
+unsafe impl Sync for ForeignBytes {}
+
+impl ForeignBytes {
+    /// Takes `len` bytes at `ptr` on loan for as long as `owner` lives.
+    ///
+    /// # Safety
+    /// The bytes must stay valid and initialised while `owner` is alive.
+    pub unsafe fn new(ptr: *const u8, len: usize, owner: Box<dyn Send + Sync>) -> Self {
+        ForeignBytes { ptr, len, _owner: owner }
+    }
+}
+
+impl std::ops::Deref for ForeignBytes {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        if self.len == 0 {
+            return &[];
+        }
+        // SAFETY: `new`'s contract.
+        unsafe { std::slice::from_raw_parts(self.ptr, self.len) }
+    }
+}
+
+/// A byte range of one of the memory blocks a plan step may touch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Span {
+    /// Which block: an index into the [`Frame`].
+    pub block: u32,
+    /// First byte.
+    pub start: usize,
+    /// Length in bytes.
+    pub len: usize,
+}
+
+/// The views one step reads and writes, checked once to be disjoint where one of them is written.
+#[derive(Clone, Debug)]
+pub struct Views {
+    reads: Vec<Span>,
+    writes: Vec<Span>,
+}
+
+impl Views {
+    /// Fails (returns `None`) where a written span overlaps any other span of the step.
+    pub fn new(reads: Vec<Span>, writes: Vec<Span>) -> Option<Views> {
+        let overlap = |a: &Span, b: &Span| {
+            a.block == b.block && a.start < b.start + b.len && b.start < a.start + a.len
+        };
+        for (i, w) in writes.iter().enumerate() {
+            if reads.iter().any(|r| overlap(w, r)) || writes[..i].iter().any(|o| overlap(w, o)) {
+                return None;
+            }
+        }
+        Some(Views { reads, writes })
+    }
+
+    /// The spans read.
+    pub fn reads(&self) -> &[Span] {
+        &self.reads
+    }
+
+    /// The spans written.
+    pub fn writes(&self) -> &[Span] {
+        &self.writes
+    }
+}
+
+/// One memory block lent to a [`Frame`].
+pub enum Block<'a> {
+    /// May only be read.
+    Shared(&'a [u8]),
+    /// May be read and written.
+    Mut(&'a mut [u8]),
+}
+
+#[derive(Clone, Copy)]
+struct RawBlock {
+    ptr: *mut u8,
+    len: usize,
+    writable: bool,
+}
+
+/// The memory blocks of one run of a plan. Steps borrow views from it, one step at a time.
+pub struct Frame<'a> {
+    blocks: Vec<RawBlock>,
+    life: std::marker::PhantomData<&'a mut [u8]>,
+}
+
+impl<'a> Frame<'a> {
+    /// A frame with room for `n` blocks.
+    pub fn with_capacity(n: usize) -> Self {
+        Frame { blocks: Vec::with_capacity(n), life: std::marker::PhantomData }
+    }
+
+    /// Lends a block; its index is the number of blocks lent before.
+    pub fn push(&mut self, block: Block<'a>) {
+        self.blocks.push(match block {
+            // A shared block is never written: `views` refuses.
+            Block::Shared(s) => RawBlock { ptr: s.as_ptr().cast_mut(), len: s.len(), writable: false },
+            Block::Mut(s) => RawBlock { ptr: s.as_mut_ptr(), len: s.len(), writable: true },
+        });
+    }
+
+    /// Calls `body` with the read views and the written views of one step.
+    pub fn with<R>(&mut self, views: &Views, body: impl FnOnce(&[&[u8]], &mut [&mut [u8]]) -> R) -> R {
+        const INLINE: usize = 12;
+        let find = |span: &Span| {
+            let block = self.blocks[span.block as usize];
+            assert!(
+                span.start <= block.len && span.len <= block.len - span.start,
+                "a step's view leaves its block"
+            );
+            block
+        };
+        let read = |span: &Span| -> &[u8] {
+            let block = find(span);
+            // SAFETY: in bounds; no written view of this step overlaps it (Views::new), and
+            // &mut self keeps other steps away.
+            unsafe { std::slice::from_raw_parts(block.ptr.add(span.start), span.len) }
+        };
+        let write = |span: &Span| -> &mut [u8] {
+            let block = find(span);
+            assert!(block.writable, "a step writes to a block lent for reading");
+            // SAFETY: in bounds, writable, and disjoint from every other view of this step.
+            unsafe { std::slice::from_raw_parts_mut(block.ptr.add(span.start), span.len) }
+        };
+        if views.reads.len() <= INLINE && views.writes.len() <= 4 {
+            // The common case, without a heap allocation.
+            let mut reads: [&[u8]; INLINE] = [&[]; INLINE];
+            for (slot, span) in reads.iter_mut().zip(&views.reads) {
+                *slot = read(span);
+            }
+            let mut writes: [&mut [u8]; 4] = [&mut [], &mut [], &mut [], &mut []];
+            for (slot, span) in writes.iter_mut().zip(&views.writes) {
+                *slot = write(span);
+            }
+            body(&reads[..views.reads.len()], &mut writes[..views.writes.len()])
+        } else {
+            let reads: Vec<&[u8]> = views.reads.iter().map(read).collect();
+            let mut writes: Vec<&mut [u8]> = views.writes.iter().map(write).collect();
+            body(&reads, &mut writes)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aligned_and_zero() {
+        let bytes = AlignedBytes::zeroed(100);
+        assert_eq!(bytes.as_ptr() as usize % ALIGN, 0);
+        assert!(bytes.iter().all(|&b| b == 0));
+        assert!(AlignedBytes::zeroed(0).is_empty());
+    }
+
+    #[test]
+    fn overlapping_views_are_refused() {
+        let span = |start, len| Span { block: 0, start, len };
+        assert!(Views::new(vec![span(0, 8)], vec![span(4, 8)]).is_none());
+        assert!(Views::new(vec![], vec![span(0, 8), span(7, 1)]).is_none());
+        assert!(Views::new(vec![span(0, 8), span(0, 8)], vec![span(8, 8)]).is_some());
+    }
+
+    #[test]
+    fn a_step_reads_and_writes_one_arena() {
+        let mut arena = AlignedBytes::zeroed(16);
+        arena[0] = 7;
+        let mut frame = Frame::with_capacity(1);
+        frame.push(Block::Mut(&mut arena));
+        let span = |start, len| Span { block: 0, start, len };
+        let views = Views::new(vec![span(0, 1)], vec![span(8, 1)]).unwrap();
+        frame.with(&views, |reads, writes| writes[0][0] = reads[0][0] + 1);
+        drop(frame);
+        assert_eq!(arena[8], 8);
+    }
+}
