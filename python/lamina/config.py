@@ -1,8 +1,8 @@
 """Settings that hold for the whole process, as in `keras.config`.
 
-    >>> from lamina import config
-    >>> config.floatx()
-    'float32'
+>>> from lamina import config
+>>> config.floatx()
+'float32'
 """
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")

@@ -3,9 +3,7 @@
 from lamina.backend import standardize_dtype, standardize_shape
 from lamina.engine.naming import auto_name
 
-_PLACEHOLDER = (
-    "A KerasTensor is symbolic: it's a placeholder for a shape and a dtype. It doesn't have any actual numerical value."
-)
+_PLACEHOLDER = "A KerasTensor is symbolic: it's a placeholder for a shape and a dtype. It doesn't have any actual numerical value."
 
 
 class KerasTensor:

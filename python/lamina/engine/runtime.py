@@ -28,4 +28,6 @@ def result_type(*dtypes):
     from lamina.backend import standardize_dtype
 
     weak = {int: 0, float: 0.0, bool: False}
-    return _core.promote(*[weak[d] if isinstance(d, type) and d in weak else standardize_dtype(d) for d in dtypes])
+    return _core.promote(
+        *[weak[d] if isinstance(d, type) and d in weak else standardize_dtype(d) for d in dtypes]
+    )

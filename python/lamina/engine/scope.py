@@ -12,6 +12,8 @@ class _State(threading.local):
     inferring = False  # a call is traced for its output shapes only
     abstract = False  # new variables are made of zeros, since only their shapes matter
     eager = False  # functions must not be compiled (`run_eagerly`)
+    tapes = 0  # gradient tapes that record
+    cleanups = None  # inside a trace: what to call at its end, to let go of symbolic values
 
 
 state = _State()
@@ -29,7 +31,9 @@ class name_scope:
 
     def __enter__(self):
         self._outer = state.names
-        repeated = self.deduplicate and self.caller is not None and state.names and state.names[-1][1] is self.caller
+        repeated = (
+            self.deduplicate and self.caller is not None and state.names and state.names[-1][1] is self.caller
+        )
         if not repeated:
             state.names = (*state.names, (self.name, self.caller))
         return self
@@ -133,6 +137,34 @@ def in_stateless_scope():
 def _update_redirect():
     autocast = state.autocast
     state.redirect = state.stateless is not None or (autocast is not None and autocast.dtype is not None)
+
+
+class fresh:
+    """The state as at the start of a program, for a trace; runs what was put into `state.cleanups` at its end."""
+
+    _values = {
+        "names": (),
+        "autocast": None,
+        "stateless": None,
+        "call": None,
+        "redirect": False,
+        "inferring": False,
+        "abstract": False,
+        "tapes": 0,
+    }
+
+    def __enter__(self):
+        self._outer = {name: getattr(state, name) for name in (*self._values, "cleanups")}
+        for name, value in self._values.items():
+            setattr(state, name, value)
+        state.cleanups = []
+
+    def __exit__(self, *_):
+        cleanups = state.cleanups
+        for name, value in self._outer.items():
+            setattr(state, name, value)
+        for cleanup in cleanups:
+            cleanup()
 
 
 class flag:
