@@ -1,0 +1,95 @@
+"""What every convolution layer shares: its geometry, its channel axis, its bias and activation."""
+
+from lamina import activations, backend, ops
+from lamina.errors import ShapeError
+from lamina.layers.arguments import int_tuple, known_axis, padding_mode
+from lamina.layers.input_spec import InputSpec
+from lamina.layers.parametric import ParametricLayer
+
+SPATIAL_AXES = {1: ("time",), 2: ("height", "width")}
+
+
+class Convolution(ParametricLayer):
+    """A layer that slides a window over `rank` spatial axes. Subclasses give the kernels and the operation."""
+
+    rank: int
+
+    def _set_geometry(self, kernel_size, strides, padding, data_format, dilation_rate, allow_causal=False):
+        self.kernel_size = int_tuple(kernel_size, self.rank, "kernel_size")
+        self.strides = int_tuple(strides, self.rank, "strides")
+        self.padding = padding_mode(padding, allow_causal)
+        self.data_format = backend.standardize_data_format(data_format)
+        self.dilation_rate = int_tuple(dilation_rate, self.rank, "dilation_rate")
+        self.input_spec = InputSpec(min_ndim=self.rank + 2)
+
+    def _set_output(self, activation, use_bias, bias_initializer, bias_regularizer, bias_constraint):
+        self.activation = activations.get(activation)
+        self.use_bias = use_bias
+        self._weight_options("bias", bias_initializer, bias_regularizer, bias_constraint)
+
+    def _refuse_strided_dilation(self):
+        if max(self.strides) > 1 and max(self.dilation_rate) > 1:
+            raise ValueError(
+                "`strides > 1` not supported in conjunction with `dilation_rate > 1`. "
+                f"Received: strides={self.strides} and dilation_rate={self.dilation_rate}"
+            )
+
+    @property
+    def _channel_axis(self):
+        return -1 if self.data_format == "channels_last" else 1
+
+    def _take_input_shape(self, input_shape):
+        """Check the input shape, remember its channels, and return how many there are."""
+        ndim = self.rank + 2
+        if len(input_shape) != ndim:
+            raise ShapeError(
+                f"expected ndim={ndim}, found ndim={len(input_shape)}.",
+                layer=self,
+                argument="inputs",
+                got=tuple(input_shape),
+                expected=f"{ndim} axes: {self._axes_text()}",
+            )
+        channels = known_axis(input_shape, self._channel_axis, self, "channels")
+        self.input_spec = InputSpec(min_ndim=ndim, axes={self._channel_axis: channels})
+        return channels
+
+    def _check_output_size(self, input_shape):
+        """With `valid` padding the window must fit: `(size - dilation * (kernel - 1) - 1) // stride + 1 > 0`."""
+        if self.padding != "valid":
+            return
+        first = 1 if self.data_format == "channels_last" else 2
+        for i, name in enumerate(SPATIAL_AXES[self.rank]):
+            size, kernel = input_shape[first + i], self.kernel_size[i]
+            stride, dilation = self.strides[i], self.dilation_rate[i]
+            reach = dilation * (kernel - 1) + 1
+            if size is not None and size < reach:
+                output = (size - reach) // stride + 1
+                raise ShapeError(
+                    "Computed output size would be zero or negative.",
+                    layer=self,
+                    argument="inputs",
+                    got=tuple(input_shape),
+                    expected=f"{name} >= {reach}",
+                    cause=(
+                        f"output {name} = floor(({size} - {dilation} * ({kernel} - 1) - 1) / {stride}) + 1 = {output}: "
+                        f"the window covers {reach} and the input has {size}"
+                    ),
+                    fix='use padding="same", a smaller kernel_size, or less pooling before this layer',
+                )
+
+    def _axes_text(self):
+        spatial = ", ".join(SPATIAL_AXES[self.rank])
+        return (
+            f"(batch, {spatial}, channels)"
+            if self.data_format == "channels_last"
+            else f"(batch, channels, {spatial})"
+        )
+
+    def _finish(self, outputs):
+        """Add the bias along the channel axis, then the activation."""
+        if self.bias is not None:
+            bias = self.bias
+            if self.data_format == "channels_first":
+                bias = ops.reshape(bias, (1, -1) + (1,) * self.rank)
+            outputs = ops.add(outputs, bias)
+        return self.activation(outputs)

@@ -1,0 +1,69 @@
+"""Rows of a table by integer id."""
+
+from lamina import ops
+from lamina.layers.arguments import positive_int, refuse_quantization
+from lamina.layers.parametric import LowRankAdaptation, ParametricLayer
+
+
+class Embedding(LowRankAdaptation, ParametricLayer):
+    """Turn each integer id in [0, input_dim) into its row of the table `embeddings` (input_dim, output_dim).
+
+    With `mask_zero=True` id 0 means "no value here" and the following layers skip those steps.
+    `weights` is an initial table.
+
+    Input: integers of any shape (whole floats are accepted and cast). Output: (*input_shape, output_dim).
+    Raises: an id outside the table, where it is known at call time.
+
+    >>> layers.Embedding(1000, 64)(Input((10,), dtype="int32")).shape
+    (None, 10, 64)
+    """
+
+    def __init__(
+        self,
+        input_dim,
+        output_dim,
+        embeddings_initializer="uniform",
+        embeddings_regularizer=None,
+        embeddings_constraint=None,
+        mask_zero=False,
+        weights=None,
+        lora_rank=None,
+        lora_alpha=None,
+        quantization_config=None,
+        **kwargs,
+    ):
+        kwargs.pop("input_length", None)  # legacy: the length comes with the input
+        super().__init__(**kwargs)
+        self.input_dim = positive_int(input_dim, "input_dim")
+        self.output_dim = positive_int(output_dim, "output_dim")
+        self._weight_options(
+            "embeddings", embeddings_initializer, embeddings_regularizer, embeddings_constraint
+        )
+        self.mask_zero = mask_zero
+        self.supports_masking = mask_zero
+        self.autocast = False  # ids must not be cast to a float compute dtype
+        self._lora_options("embeddings", lora_rank, lora_alpha)
+        self.quantization_config = refuse_quantization(quantization_config)
+        if weights is not None:
+            self.build()
+            self.set_weights(weights if isinstance(weights, list) and len(weights) == 1 else [weights])
+
+    def build(self, input_shape=None):
+        if self.built:
+            return
+        self._embeddings = self._add_weight("embeddings", (self.input_dim, self.output_dim))
+        self.built = True
+        if self.lora_rank:
+            self.enable_lora(self.lora_rank, self.lora_alpha)
+
+    @property
+    def embeddings(self):
+        """The table (input_dim, output_dim), with the low-rank correction where `enable_lora` added one."""
+        return self._adapted_weight()
+
+    def call(self, inputs):
+        ids = inputs if inputs.dtype in ("int32", "int64") else ops.cast(inputs, "int32")
+        return ops.cast(ops.take(self.embeddings, ids, axis=0), self.compute_dtype)
+
+    def compute_mask(self, inputs, mask=None):
+        return ops.not_equal(inputs, 0) if self.mask_zero else None
