@@ -7,9 +7,15 @@
 //! Every kernel takes an [`Isa`], a token that only CPU detection can make, so a caller can never
 //! reach an instruction that the machine lacks, and a test can run each path that it has.
 
+pub mod conv;
+pub mod depthwise;
+pub mod epilogue;
+pub mod gemm;
 pub mod isa;
 pub mod memory;
+mod scratch;
 pub mod simd;
 pub mod threads;
+pub mod vmath;
 
 pub use isa::Isa;

@@ -52,6 +52,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn div(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`, rounded once where the hardware has FMA.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `a * b - p` without rounding: what a product `p` rounded away, or a quotient's remainder.
+    fn mul_error(self, a: Self::V, b: Self::V, p: Self::V) -> Self::V;
     /// The larger lane; a NaN in either operand gives NaN.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// The smaller lane; a NaN in either operand gives NaN.
@@ -82,6 +84,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn le(self, a: Self::V, b: Self::V) -> Self::M;
     /// `a == b`.
     fn eq(self, a: Self::V, b: Self::V) -> Self::M;
+    /// Whether the mask is set in any lane.
+    fn any(self, m: Self::M) -> bool;
     /// Lane of `a` where the mask is set, else lane of `b`.
     fn select(self, m: Self::M, a: Self::V, b: Self::V) -> Self::V;
     /// The sum of the lanes, in a fixed order.
@@ -182,6 +186,11 @@ impl Simd for Scalar {
         std::array::from_fn(|i| a[i] * b[i] + c[i])
     }
     #[inline(always)]
+    fn mul_error(self, a: Self::V, b: Self::V, p: Self::V) -> Self::V {
+        // A product of two f32 is exact in f64.
+        std::array::from_fn(|i| (f64::from(a[i]) * f64::from(b[i]) - f64::from(p[i])) as f32)
+    }
+    #[inline(always)]
     fn max(self, a: Self::V, b: Self::V) -> Self::V {
         zip(a, b, nan_max)
     }
@@ -241,6 +250,10 @@ impl Simd for Scalar {
     #[inline(always)]
     fn eq(self, a: Self::V, b: Self::V) -> Self::M {
         std::array::from_fn(|i| a[i] == b[i])
+    }
+    #[inline(always)]
+    fn any(self, m: Self::M) -> bool {
+        m.into_iter().fold(false, |any, lane| any | lane)
     }
     #[inline(always)]
     fn select(self, m: Self::M, a: Self::V, b: Self::V) -> Self::V {

@@ -90,6 +90,10 @@ impl Simd for Avx512 {
         ins!(_mm512_fmadd_ps(a, b, c))
     }
     #[inline(always)]
+    fn mul_error(self, a: __m512, b: __m512, p: __m512) -> __m512 {
+        ins!(_mm512_fmsub_ps(a, b, p))
+    }
+    #[inline(always)]
     fn max(self, a: __m512, b: __m512) -> __m512 {
         // vmaxps gives its second operand where either is NaN; put a back where a is NaN.
         ins!(_mm512_mask_mov_ps(_mm512_max_ps(a, b), _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a), a))
@@ -163,6 +167,10 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn eq(self, a: __m512, b: __m512) -> __mmask16 {
         ins!(_mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b))
+    }
+    #[inline(always)]
+    fn any(self, m: __mmask16) -> bool {
+        m != 0
     }
     #[inline(always)]
     fn select(self, m: __mmask16, a: __m512, b: __m512) -> __m512 {
@@ -251,6 +259,10 @@ impl Simd for Avx2 {
         ins!(_mm256_fmadd_ps(a, b, c))
     }
     #[inline(always)]
+    fn mul_error(self, a: __m256, b: __m256, p: __m256) -> __m256 {
+        ins!(_mm256_fmsub_ps(a, b, p))
+    }
+    #[inline(always)]
     fn max(self, a: __m256, b: __m256) -> __m256 {
         ins!(_mm256_blendv_ps(_mm256_max_ps(a, b), a, _mm256_cmp_ps::<_CMP_UNORD_Q>(a, a)))
     }
@@ -323,6 +335,10 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn eq(self, a: __m256, b: __m256) -> __m256 {
         ins!(_mm256_cmp_ps::<_CMP_EQ_OQ>(a, b))
+    }
+    #[inline(always)]
+    fn any(self, m: __m256) -> bool {
+        ins!(_mm256_movemask_ps(m)) != 0
     }
     #[inline(always)]
     fn select(self, m: __m256, a: __m256, b: __m256) -> __m256 {
