@@ -1,20 +1,22 @@
 //! The one thread pool, behind one function.
 //!
-//! Work is cut by the caller into tasks whose borders do not depend on the number of threads, so a
-//! result has the same bits at any thread count. The pool is made on first use and keyed by process
-//! id: a forked child makes its own.
+//! Work is cut by the caller into tasks whose results do not depend on who runs them, so a result has the
+//! same bits at any thread count. The workers are made on first use and keyed by process id: a forked
+//! child makes its own. A call allocates nothing: it lends the workers a pointer to its own stack, wakes
+//! them, takes part in the work, and waits.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::any::Any;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 static WANTED: AtomicUsize = AtomicUsize::new(0);
 static POOL: Mutex<Option<Pool>> = Mutex::new(None);
 
-#[derive(Clone)]
-struct Pool {
-    pid: u32,
-    threads: usize,
-    rayon: Arc<rayon::ThreadPool>,
+thread_local! {
+    /// Set inside a task: a task that calls [`run`] works alone instead of waiting for its own pool.
+    static BUSY: Cell<bool> = const { Cell::new(false) };
 }
 
 /// How many threads [`run`] may use: what [`set_num_threads`] asked for, else `LAMINA_NUM_THREADS`,
@@ -42,58 +44,183 @@ fn default_threads() -> usize {
     asked.filter(|&n| n > 0).unwrap_or(machine)
 }
 
-fn pool(threads: usize) -> Option<Arc<rayon::ThreadPool>> {
-    let pid = std::process::id();
-    let mut slot = POOL.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    if let Some(pool) = slot.as_ref() {
-        if pool.pid == pid && pool.threads == threads {
-            return Some(pool.rayon.clone());
-        }
-        if pool.pid != pid {
-            // The parent's workers do not exist in this process: dropping the pool would wait for them.
-            std::mem::forget(slot.take());
+/// One call of [`run`], on the caller's stack.
+struct Job<'a> {
+    task: &'a (dyn Fn(usize) + Sync),
+    tasks: usize,
+    next: AtomicUsize,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+impl Job<'_> {
+    fn work(&self) {
+        let was = BUSY.replace(true);
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            loop {
+                let i = self.next.fetch_add(1, Ordering::Relaxed);
+                if i >= self.tasks {
+                    break;
+                }
+                (self.task)(i);
+            }
+        }));
+        BUSY.set(was);
+        if let Err(panic) = result {
+            self.next.store(self.tasks, Ordering::Relaxed);
+            lock(&self.panic).get_or_insert(panic);
         }
     }
-    let rayon = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .thread_name(|i| format!("lamina-{i}"))
-        .build()
-        .ok()?;
-    let rayon = Arc::new(rayon);
-    *slot = Some(Pool { pid, threads, rayon: rayon.clone() });
-    Some(rayon)
+}
+
+/// What the caller and the workers share.
+struct Shared {
+    /// Counts jobs: a worker looks for work each time it changes.
+    epoch: AtomicUsize,
+    /// The current job, a `*const Job`; valid while `entered` is open or not zero.
+    job: AtomicUsize,
+    /// How many workers are in the job, and [`CLOSED`] once nobody may enter any more. A worker that
+    /// wakes too late finds the door closed: the caller never waits for one that did nothing.
+    entered: AtomicUsize,
+    stop: AtomicBool,
+    sleepers: Mutex<usize>,
+    wake: Condvar,
+}
+
+const CLOSED: usize = 1 << (usize::BITS - 1);
+
+/// How long a worker looks for the next job before it sleeps: some microseconds, the gap between two
+/// kernels of a plan.
+const SPINS: usize = 1 << 10;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    fn worker(&self) {
+        let mut seen = 0;
+        loop {
+            let mut spins = 0;
+            while self.epoch.load(Ordering::Acquire) == seen {
+                spins += 1;
+                if spins < SPINS {
+                    std::hint::spin_loop();
+                    continue;
+                }
+                let mut sleepers = lock(&self.sleepers);
+                *sleepers += 1;
+                while self.epoch.load(Ordering::Acquire) == seen {
+                    sleepers = self.wake.wait(sleepers).unwrap_or_else(PoisonError::into_inner);
+                }
+                *sleepers -= 1;
+            }
+            if self.stop.load(Ordering::Acquire) {
+                return;
+            }
+            seen = self.epoch.load(Ordering::Acquire);
+            let enter = |count: usize| (count & CLOSED == 0).then_some(count + 1);
+            if self.entered.fetch_update(Ordering::AcqRel, Ordering::Acquire, enter).is_ok() {
+                let job = self.job.load(Ordering::Acquire) as *const Job;
+                // SAFETY: this worker is counted in `entered`, and `finish` keeps the job's stack frame
+                // until the count is zero.
+                unsafe { &*job }.work();
+                self.entered.fetch_sub(1, Ordering::Release);
+            }
+        }
+    }
+
+    fn ring(&self, wanted: usize) {
+        // Under the lock, so that a worker on its way to sleep either sees the epoch or hears the bell.
+        let sleepers = lock(&self.sleepers);
+        self.epoch.fetch_add(1, Ordering::Release);
+        for _ in 0..wanted.min(*sleepers) {
+            self.wake.notify_one();
+        }
+    }
+
+    fn announce(&self, job: &Job, wanted: usize) {
+        self.job.store(job as *const Job as usize, Ordering::Release);
+        self.entered.store(0, Ordering::Release);
+        self.ring(wanted);
+    }
+
+    fn finish(&self) {
+        self.entered.fetch_or(CLOSED, Ordering::AcqRel);
+        let mut spins = 0;
+        while self.entered.load(Ordering::Acquire) != CLOSED {
+            spins += 1;
+            if spins < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+        }
+    }
+}
+
+struct Pool {
+    pid: u32,
+    threads: usize,
+    shared: Arc<Shared>,
+}
+
+impl Pool {
+    fn new(threads: usize) -> Option<Pool> {
+        let shared = Arc::new(Shared {
+            epoch: AtomicUsize::new(0),
+            job: AtomicUsize::new(0),
+            entered: AtomicUsize::new(CLOSED),
+            stop: AtomicBool::new(false),
+            sleepers: Mutex::new(0),
+            wake: Condvar::new(),
+        });
+        let mut made = 1;
+        while made < threads {
+            let mine = shared.clone();
+            let name = format!("lamina-{made}");
+            match std::thread::Builder::new().name(name).spawn(move || mine.worker()) {
+                Ok(_) => made += 1,
+                Err(_) => break,
+            }
+        }
+        // `threads` is what was asked for: asking again would not make more.
+        (made > 1).then_some(Pool { pid: std::process::id(), threads, shared })
+    }
+
+    fn stop(self) {
+        // In a forked child the workers do not exist, and their locks may be held for ever.
+        if self.pid == std::process::id() {
+            self.shared.stop.store(true, Ordering::Release);
+            self.shared.ring(self.threads);
+        }
+    }
 }
 
 /// Calls `task(0) .. task(tasks - 1)`, each once, on as many threads as allowed; returns when all are done.
 ///
-/// Runs inline when there is one task or one thread, or when no thread can be made.
+/// Runs inline when there is one task or one thread, inside another task, while another caller has the
+/// workers, or when no thread can be made. A panic in a task reaches the caller.
 pub fn run(tasks: usize, task: impl Fn(usize) + Sync) {
     let threads = num_threads();
     let inline = || (0..tasks).for_each(&task);
-    if tasks <= 1 || threads <= 1 {
+    if tasks <= 1 || threads <= 1 || BUSY.get() {
         return inline();
     }
-    match pool(threads) {
-        None => inline(),
-        Some(pool) => {
-            let next = AtomicUsize::new(0);
-            let (next, task) = (&next, &task);
-            pool.in_place_scope(|scope| {
-                let work = move || {
-                    loop {
-                        let i = next.fetch_add(1, Ordering::Relaxed);
-                        if i >= tasks {
-                            break;
-                        }
-                        task(i);
-                    }
-                };
-                for _ in 1..threads.min(tasks) {
-                    scope.spawn(move |_| work());
-                }
-                work();
-            });
+    // Another thread's job may be long: working alone beats waiting for it.
+    let Ok(mut slot) = POOL.try_lock() else { return inline() };
+    if slot.as_ref().is_none_or(|pool| pool.threads != threads || pool.pid != std::process::id()) {
+        if let Some(old) = slot.take() {
+            old.stop();
         }
+        *slot = Pool::new(threads);
+    }
+    let Some(pool) = slot.as_ref() else {
+        drop(slot);
+        return inline();
+    };
+    let job = Job { task: &task, tasks, next: AtomicUsize::new(0), panic: Mutex::new(None) };
+    pool.shared.announce(&job, threads.min(tasks) - 1);
+    job.work();
+    pool.shared.finish();
+    drop(slot);
+    if let Some(panic) = lock(&job.panic).take() {
+        resume_unwind(panic);
     }
 }
 
@@ -159,6 +286,14 @@ pub fn run_chunks<T: Send>(out: &mut [T], chunk: usize, body: impl Fn(&mut [T], 
 }
 
 #[cfg(test)]
+/// Held by tests that change the number of threads, so that they do not disturb one another.
+#[cfg(test)]
+pub(crate) fn test_lock() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    lock(&LOCK)
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -168,5 +303,32 @@ mod tests {
         run_chunks(&mut hits, 7, |part, _| part.iter_mut().for_each(|h| *h += 1));
         assert!(hits.iter().all(|&h| h == 1));
         run(0, |_| panic!("no task, no call"));
+    }
+
+    #[test]
+    fn many_short_jobs_nested_and_from_several_threads() {
+        let _guard = test_lock();
+        for threads in [2, 4, 3] {
+            set_num_threads(threads);
+            let total = AtomicUsize::new(0);
+            std::thread::scope(|scope| {
+                for _ in 0..3 {
+                    scope.spawn(|| {
+                        for _ in 0..200 {
+                            run(5, |_| run(3, |_| _ = total.fetch_add(1, Ordering::Relaxed)));
+                        }
+                    });
+                }
+            });
+            assert_eq!(total.into_inner(), 3 * 200 * 15);
+        }
+        set_num_threads(0);
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
+        let result = catch_unwind(|| run(100, |i| assert!(i != 40, "task forty")));
+        assert!(result.is_err());
+        every_task_runs_once();
     }
 }

@@ -1,0 +1,276 @@
+//! 2D convolution, NHWC images by HWIO filters: forward and both gradients, as multiplies that read the
+//! image in place.
+//!
+//! Each output pixel is a row of a multiply whose A is the pixel's window. A table of pointers stands for
+//! that matrix, which is never built; only where a window hangs over the border are the image's rows first
+//! copied into a padded strip. The gradient with respect to the input is the same multiply over the output
+//! gradient, once for each of the `stride x stride` residues of the input coordinates, each of which sees
+//! a fixed subset of the taps. Formulas: Dumoulin and Visin, "A guide to convolution arithmetic".
+
+mod filter;
+mod indirect;
+pub(crate) mod window;
+
+pub use filter::ConvGradFilter;
+
+use crate::Isa;
+use crate::epilogue::Epilogue;
+use crate::gemm::{B, MatRef, gemm, pack_b_rows, packed_b_len};
+use indirect::{Indirect, Lattice};
+use window::{Image, Tap};
+
+/// The geometry of a 2D convolution (1D: `h = kh = oh = 1`). Padding at the bottom and right is what `oh`
+/// and `ow` imply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Conv2d {
+    /// Images in the batch.
+    pub n: usize,
+    /// Input height.
+    pub h: usize,
+    /// Input width.
+    pub w: usize,
+    /// Input channels, in all groups.
+    pub c: usize,
+    /// Filter height.
+    pub kh: usize,
+    /// Filter width.
+    pub kw: usize,
+    /// Output height.
+    pub oh: usize,
+    /// Output width.
+    pub ow: usize,
+    /// Output channels, in all groups.
+    pub co: usize,
+    /// Vertical and horizontal step between windows.
+    pub stride: (usize, usize),
+    /// Vertical and horizontal step between the taps of a window.
+    pub dilation: (usize, usize),
+    /// Padding at the top and at the left.
+    pub pad: (usize, usize),
+    /// Groups that the channels are cut into; each output group sees its own input group.
+    pub groups: usize,
+}
+
+impl Conv2d {
+    /// Elements of the input `[n, h, w, c]`.
+    pub fn x_len(&self) -> usize {
+        self.n * self.h * self.w * self.c
+    }
+
+    /// Elements of the filter `[kh, kw, c / groups, co]`.
+    pub fn filter_len(&self) -> usize {
+        self.kh * self.kw * (self.c / self.groups) * self.co
+    }
+
+    /// Elements of the output `[n, oh, ow, co]`.
+    pub fn y_len(&self) -> usize {
+        self.n * self.oh * self.ow * self.co
+    }
+
+    pub(crate) fn check(&self) {
+        let Conv2d { stride, dilation, groups, .. } = *self;
+        assert!(
+            stride.0 > 0 && stride.1 > 0 && dilation.0 > 0 && dilation.1 > 0,
+            "strides and dilations start at 1"
+        );
+        assert!(
+            groups > 0 && self.c.is_multiple_of(groups) && self.co.is_multiple_of(groups),
+            "{} and {} channels do not divide into {groups} groups",
+            self.c,
+            self.co
+        );
+    }
+
+    /// Whether it is a plain multiply of pixels by a matrix.
+    fn pointwise(&self) -> bool {
+        let same = (self.oh, self.ow) == (self.h, self.w);
+        (self.kh, self.kw, self.stride, self.pad, self.groups) == (1, 1, (1, 1), (0, 0), 1) && same
+    }
+
+    /// The taps in the order of the filter, each with where it looks from the pixel `(0, 0)` of the output.
+    pub(crate) fn taps(&self) -> Vec<Tap> {
+        let at = |k: usize, dilation: usize, pad: usize| (k * dilation) as isize - pad as isize;
+        (0..self.kh * self.kw)
+            .map(|k| Tap {
+                dy: at(k / self.kw, self.dilation.0, self.pad.0),
+                dx: at(k % self.kw, self.dilation.1, self.pad.1),
+                index: k,
+            })
+            .collect()
+    }
+
+    /// The residues of the input coordinates modulo the strides, each with the taps through which output
+    /// pixels see such inputs: input pixel `r + q s` is seen through a tap by output pixel `q + (r - tap) / s`.
+    pub(crate) fn phases(&self) -> impl Iterator<Item = Phase> {
+        let g = *self;
+        let (sy, sx) = g.stride;
+        let exact = |r: usize, tap: isize, s: usize| {
+            let distance = r as isize - tap;
+            (distance % s as isize == 0).then_some(distance / s as isize)
+        };
+        (0..sy.min(g.h)).flat_map(move |y| (0..sx.min(g.w)).map(move |x| (y, x))).map(move |(y, x)| {
+            let seen = |tap: Tap| Some(Tap { dy: exact(y, tap.dy, sy)?, dx: exact(x, tap.dx, sx)?, ..tap });
+            let mut taps: Vec<Tap> = g.taps().into_iter().filter_map(seen).collect();
+            taps.sort_by_key(|tap| (tap.dy, tap.dx));
+            Phase { first: (y, x), rows: (g.h - y).div_ceil(sy), cols: (g.w - x).div_ceil(sx), taps }
+        })
+    }
+}
+
+/// The input pixels of one residue modulo the strides.
+pub(crate) struct Phase {
+    /// The first of them.
+    pub first: (usize, usize),
+    /// How many there are in an image, down and across.
+    pub rows: usize,
+    pub cols: usize,
+    /// Through which taps they are seen, and from where.
+    pub taps: Vec<Tap>,
+}
+
+/// The forward convolution `y = act(x * filter + bias + residual)`, planned for one geometry.
+#[derive(Clone, Debug)]
+pub struct ConvForward {
+    isa: Isa,
+    geometry: Conv2d,
+    /// None where the convolution is one plain multiply.
+    indirect: Option<Indirect>,
+}
+
+impl ConvForward {
+    /// Plans; panics on strides, dilations or groups of zero, or groups that do not divide the channels.
+    pub fn new(isa: Isa, geometry: &Conv2d) -> Self {
+        geometry.check();
+        let g = *geometry;
+        let indirect = (!g.pointwise()).then(|| {
+            let image = Image { n: g.n, h: g.h, w: g.w, c: g.c };
+            let lattice =
+                Lattice { rows: g.oh, cols: g.ow, first: (0, 0), step: (1, 1), image: (g.oh, g.ow) };
+            Indirect::new(isa, image, g.taps(), g.stride, g.groups, lattice, g.co)
+        });
+        ConvForward { isa, geometry: g, indirect }
+    }
+
+    /// Elements of the packed filter.
+    pub fn packed_len(&self) -> usize {
+        let Conv2d { kh, kw, c, co, groups, .. } = self.geometry;
+        groups * packed_b_len(self.isa, kh * kw * (c / groups), co / groups)
+    }
+
+    /// Packs a filter `[kh, kw, c / groups, co]`; panics on other lengths.
+    pub fn pack(&self, hwio: &[f32], out: &mut [f32]) {
+        let g = &self.geometry;
+        assert_eq!(hwio.len(), g.filter_len(), "the filter has kh * kw * c / groups * co elements");
+        assert_eq!(out.len(), self.packed_len(), "the packed filter has packed_len elements");
+        let (k, cols) = (g.kh * g.kw * (g.c / g.groups), g.co / g.groups);
+        let each = packed_b_len(self.isa, k, cols);
+        for group in 0..g.groups {
+            let data = &hwio[(group * cols).min(hwio.len())..];
+            let b = MatRef { data, rows: k, cols, row_stride: g.co, col_stride: 1 };
+            pack_b_rows(self.isa, b, k, 0, &mut out[group * each..][..each]);
+        }
+    }
+
+    /// Computes `y` `[n, oh, ow, co]` from `x` `[n, h, w, c]`; panics on other lengths.
+    pub fn run(&self, x: &[f32], packed: &[f32], y: &mut [f32], ep: &Epilogue) {
+        let g = &self.geometry;
+        assert_eq!(x.len(), g.x_len(), "the input has n * h * w * c elements");
+        assert_eq!(y.len(), g.y_len(), "the output has n * oh * ow * co elements");
+        assert_eq!(packed.len(), self.packed_len(), "the packed filter has packed_len elements");
+        match &self.indirect {
+            Some(indirect) => indirect.run(x, packed, y, ep),
+            None => {
+                let b = B::Packed { data: packed, k: g.c, n: g.co };
+                gemm(self.isa, MatRef::row_major(x, g.n * g.h * g.w, g.c), b, y, g.co, false, ep);
+            }
+        }
+    }
+}
+
+/// The gradient of a convolution with respect to its input, planned for one geometry.
+#[derive(Clone, Debug)]
+pub struct ConvGradInput {
+    isa: Isa,
+    geometry: Conv2d,
+    /// One multiply for each residue of the input coordinates modulo the strides; empty where one plain
+    /// multiply does.
+    phases: Vec<Indirect>,
+}
+
+impl ConvGradInput {
+    /// Plans; panics as [`ConvForward::new`] does.
+    pub fn new(isa: Isa, geometry: &Conv2d) -> Self {
+        geometry.check();
+        let g = *geometry;
+        let image = Image { n: g.n, h: g.oh, w: g.ow, c: g.co };
+        let plan = |phase: Phase| {
+            let Phase { first, rows, cols, taps } = phase;
+            let lattice = Lattice { rows, cols, first, step: g.stride, image: (g.h, g.w) };
+            Indirect::new(isa, image, taps, (1, 1), g.groups, lattice, g.c)
+        };
+        let phases = if g.pointwise() { Vec::new() } else { g.phases().map(plan).collect() };
+        ConvGradInput { isa, geometry: g, phases }
+    }
+
+    /// Elements of the packed filter.
+    pub fn packed_len(&self) -> usize {
+        let g = &self.geometry;
+        match self.phases[..] {
+            [] if g.pointwise() => packed_b_len(self.isa, g.co, g.c),
+            _ => self.phases.iter().map(Indirect::packed_len).sum(),
+        }
+    }
+
+    /// Packs a filter `[kh, kw, c / groups, co]`; panics on other lengths.
+    pub fn pack(&self, hwio: &[f32], out: &mut [f32]) {
+        let g = &self.geometry;
+        assert_eq!(hwio.len(), g.filter_len(), "the filter has kh * kw * c / groups * co elements");
+        assert_eq!(out.len(), self.packed_len(), "the packed filter has packed_len elements");
+        let (inputs, outputs) = (g.c / g.groups, g.co / g.groups);
+        if g.pointwise() {
+            return pack_b_rows(self.isa, MatRef::transposed(hwio, g.co, g.c), g.co, 0, out);
+        }
+        let mut rest = out;
+        for phase in &self.phases {
+            let each = phase.packed_len() / g.groups;
+            let k = phase.taps().len() * outputs;
+            for group in 0..g.groups {
+                let (out, tail) = rest.split_at_mut(each);
+                rest = tail;
+                for (t, tap) in phase.taps().iter().enumerate() {
+                    let start = tap.index * inputs * g.co + group * outputs;
+                    let b = MatRef {
+                        data: &hwio[start.min(hwio.len())..],
+                        rows: outputs,
+                        cols: inputs,
+                        row_stride: 1,
+                        col_stride: g.co,
+                    };
+                    pack_b_rows(self.isa, b, k, t * outputs, out);
+                }
+            }
+        }
+    }
+
+    /// Computes `dx` `[n, h, w, c]` from `dy` `[n, oh, ow, co]`; panics on other lengths.
+    pub fn run(&self, dy: &[f32], packed: &[f32], dx: &mut [f32]) {
+        let g = &self.geometry;
+        assert_eq!(dx.len(), g.x_len(), "the input gradient has n * h * w * c elements");
+        assert_eq!(dy.len(), g.y_len(), "the output gradient has n * oh * ow * co elements");
+        assert_eq!(packed.len(), self.packed_len(), "the packed filter has packed_len elements");
+        if g.pointwise() {
+            let b = B::Packed { data: packed, k: g.co, n: g.c };
+            let a = MatRef::row_major(dy, g.n * g.h * g.w, g.co);
+            return gemm(self.isa, a, b, dx, g.c, false, &Epilogue::none());
+        }
+        let mut start = 0;
+        for phase in &self.phases {
+            let len = phase.packed_len();
+            phase.run(dy, &packed[start..start + len], dx, &Epilogue::none());
+            start += len;
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,209 @@
+//! The multiply behind the forward convolution and the gradient of its input: rows of A are windows of an
+//! image, rows of C are pixels of a lattice.
+
+use super::window::{Image, Tap, Windows};
+use crate::epilogue::Epilogue;
+use crate::gemm::tile::{kernels, split};
+use crate::gemm::{ASource, Output, Panels, grid, k_block, multiply_block, packed_b_len, work_ns};
+use crate::{Isa, scratch, threads};
+use std::mem::MaybeUninit;
+
+/// The pixels that are written: per image `rows x cols` of them, from `first` on, `step` apart.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lattice {
+    pub rows: usize,
+    pub cols: usize,
+    pub first: (usize, usize),
+    pub step: (usize, usize),
+    /// Height and width of the image they lie in.
+    pub image: (usize, usize),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Indirect {
+    isa: Isa,
+    windows: Windows,
+    taps: Vec<Tap>,
+    /// Where each segment starts in a window: taps that lie side by side in the image are one segment.
+    segs: Vec<usize>,
+    /// Elements of a segment.
+    seg_len: usize,
+    groups: usize,
+    /// Input and output channels of a group.
+    inputs: usize,
+    outputs: usize,
+    lattice: Lattice,
+}
+
+/// Pixels of one task at least, where the work allows.
+const BLOCK_PIXELS: usize = 168;
+
+/// Segments up to this length are formed by merging taps: the longer, the fewer pointers are read; but the
+/// blocks of k are whole segments.
+const MERGE_UP_TO: usize = 512;
+
+impl Indirect {
+    /// `taps` in the order in which they were packed, sorted by place; `channels` of the output in all.
+    pub fn new(
+        isa: Isa,
+        image: Image,
+        taps: Vec<Tap>,
+        step: (usize, usize),
+        groups: usize,
+        lattice: Lattice,
+        channels: usize,
+    ) -> Self {
+        let inputs = image.c / groups;
+        let lines = taps.chunk_by(|a, b| a.dy == b.dy && a.dx + 1 == b.dx);
+        let width = lines.clone().next().map_or(1, <[Tap]>::len);
+        let merge =
+            groups == 1 && width * inputs <= MERGE_UP_TO && lines.clone().all(|line| line.len() == width);
+        let width = if merge { width } else { 1 };
+        let windows = Windows::new(image, &taps, lattice.rows, lattice.cols, step);
+        Indirect {
+            isa,
+            segs: taps.iter().step_by(width).map(|tap| windows.tap_offset(tap)).collect(),
+            windows,
+            seg_len: width * inputs,
+            taps,
+            groups,
+            inputs,
+            outputs: channels / groups,
+            lattice,
+        }
+    }
+
+    pub fn taps(&self) -> &[Tap] {
+        &self.taps
+    }
+
+    fn k(&self) -> usize {
+        self.taps.len() * self.inputs
+    }
+
+    /// Elements of the packed filter: each group's taps, input channels within them, by output channels.
+    pub fn packed_len(&self) -> usize {
+        self.groups * packed_b_len(self.isa, self.k(), self.outputs)
+    }
+
+    pub fn run(&self, x: &[f32], packed: &[f32], y: &mut [f32], ep: &Epilogue) {
+        let channels = self.groups * self.outputs;
+        ep.check(channels, y.len());
+        let rows = self.windows.all_rows();
+        if rows * self.windows.cols * channels == 0 {
+            return;
+        }
+        let out = Output::new(y, channels, false, ep);
+        let kernels = kernels(self.isa);
+        let panels = self.outputs.div_ceil(kernels.panel) * self.groups;
+        let work = work_ns(rows * self.windows.cols, self.outputs, self.k()) * self.groups;
+        let block = BLOCK_PIXELS.div_ceil(self.windows.cols);
+        let (row_blocks, col_blocks) = grid(rows, block, panels, work);
+        let task = |t: usize| {
+            let (row, count) = split(rows, row_blocks, t / col_blocks);
+            let (panel, panels) = split(panels, col_blocks, t % col_blocks);
+            self.block(x, packed, &out, row..row + count, panel..panel + panels);
+        };
+        let tasks = row_blocks * col_blocks;
+        if work < 20_000 { (0..tasks).for_each(task) } else { threads::run(tasks, task) }
+    }
+
+    /// Rows of windows by panels of output channels, which are counted through the groups.
+    fn block(
+        &self,
+        x: &[f32],
+        packed: &[f32],
+        out: &Output,
+        rows: std::ops::Range<usize>,
+        panels: std::ops::Range<usize>,
+    ) {
+        let cols = self.windows.cols;
+        let pixels = rows.len() * cols;
+        let tiles = pixels.div_ceil(kernels(self.isa).rows);
+        scratch::with_uninit(pixels, |offsets: &mut [MaybeUninit<usize>]| {
+            for (row, offsets) in rows.clone().zip(offsets.chunks_exact_mut(cols)) {
+                let Lattice { first, step, image, .. } = self.lattice;
+                let y = row / self.windows.rows * image.0 + first.0 + row % self.windows.rows * step.0;
+                let start = (y * image.1 + first.1) * self.groups * self.outputs;
+                for (i, offset) in offsets.iter_mut().enumerate() {
+                    offset.write(start + i * step.1 * self.groups * self.outputs);
+                }
+            }
+            // SAFETY: one offset per pixel was written: rows.len() chunks of cols.
+            let offsets = unsafe { scratch::written(offsets) };
+            self.windows.strip(x, rows, |strip| {
+                let segs = self.segs.len();
+                scratch::with_uninit(pixels * segs, |table: &mut [MaybeUninit<*const f32>]| {
+                    for tile in 0..tiles {
+                        let (pixel, mr) = split(pixels, tiles, tile);
+                        let (mut row, mut col) = (pixel / cols, pixel % cols);
+                        let table = &mut table[pixel * segs..];
+                        for i in 0..mr {
+                            let base = strip[row].wrapping_add(col * self.windows.pixel_stride());
+                            for (s, offset) in self.segs.iter().enumerate() {
+                                table[s * mr + i].write(base.wrapping_add(*offset));
+                            }
+                            col += 1;
+                            if col == cols {
+                                (row, col) = (row + 1, 0);
+                            }
+                        }
+                    }
+                    // SAFETY: the tiles cover the pixels, each with all its segments.
+                    let table = unsafe { scratch::written(table) };
+                    self.multiply(packed, out, offsets, tiles, table, panels);
+                });
+            });
+        });
+    }
+
+    fn multiply(
+        &self,
+        packed: &[f32],
+        out: &Output,
+        offsets: &[usize],
+        tiles: usize,
+        table: &[*const f32],
+        panels: std::ops::Range<usize>,
+    ) {
+        let segs = self.segs.len();
+        let per_block = (k_block(self.k()) / self.seg_len.max(1)).max(1);
+        let each = packed_b_len(self.isa, self.k(), self.outputs);
+        let per_group = self.outputs.div_ceil(kernels(self.isa).panel);
+        for group in panels.start / per_group..panels.end.div_ceil(per_group) {
+            let columns = panels.start.max(group * per_group) - group * per_group
+                ..panels.end.min((group + 1) * per_group) - group * per_group;
+            let b = Panels::packed(self.isa, &packed[group * each..][..each], self.k(), self.outputs);
+            let out = out.columns(group * self.outputs, self.outputs);
+            let mut seg0 = 0;
+            loop {
+                let count = per_block.min(segs - seg0);
+                let (first, last) = (seg0 == 0, seg0 + count == segs);
+                let source = ASource::Rows { table, segs, seg0, off: group * self.inputs };
+                let k0 = seg0 * self.seg_len;
+                // SAFETY: the strip holds every tap's channels of every pixel; pixels and panels of tasks
+                // are disjoint, and offsets plus columns stay in the output image.
+                unsafe {
+                    multiply_block(
+                        self.isa,
+                        &source,
+                        offsets,
+                        tiles,
+                        count,
+                        self.seg_len,
+                        &b,
+                        k0,
+                        columns.clone(),
+                        &out,
+                        first,
+                        last,
+                    )
+                };
+                seg0 += count;
+                if seg0 == segs {
+                    break;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What happens to an accumulated sum before it is stored: bias, residual, activation.
+
+use crate::simd::Simd;
+use crate::{Isa, dispatch, vmath};
+
+/// An activation that a multiply or a convolution applies while its result is still in L1.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Act {
+    /// `x`
+    #[default]
+    Linear,
+    /// `max(x, 0)`
+    Relu,
+    /// `min(max(x, 0), 6)`
+    Relu6,
+    /// `x` where positive, else `slope * x`
+    LeakyRelu(f32),
+    /// `min(max(x, low), high)`
+    Clamp(f32, f32),
+    /// `1 / (1 + exp(-x))`
+    Sigmoid,
+    /// `tanh(x)`
+    Tanh,
+    /// `x * sigmoid(x)`, also called swish
+    Silu,
+    /// `x/2 * (1 + erf(x / sqrt 2))`
+    Gelu,
+    /// `x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3)))`
+    GeluTanh,
+    /// `x` where positive, else `alpha * (exp(x) - 1)`
+    Elu(f32),
+    /// The self-normalising scaled ELU of Klambauer et al. (2017)
+    Selu,
+    /// `log(1 + exp(x))`
+    Softplus,
+    /// `min(max(x/6 + 1/2, 0), 1)`
+    HardSigmoid,
+    /// `x * hard_sigmoid(x)`, also called hard swish
+    HardSilu,
+    /// `exp(x)`
+    Exp,
+}
+
+impl Act {
+    /// The bounds, where the activation is nothing but a clamp: kernels apply those in registers.
+    pub(crate) fn bounds(self) -> Option<(f32, f32)> {
+        match self {
+            Act::Linear => Some((f32::NEG_INFINITY, f32::INFINITY)),
+            Act::Relu => Some((0.0, f32::INFINITY)),
+            Act::Relu6 => Some((0.0, 6.0)),
+            Act::Clamp(low, high) => Some((low, high)),
+            _ => None,
+        }
+    }
+
+    /// Applies the activation to every element of `x` in place.
+    pub fn apply(self, isa: Isa, x: &mut [f32]) {
+        let len = x.len();
+        // SAFETY: one row of `len` elements at offset 0 is exactly the slice.
+        unsafe { apply_tile(isa, self, x.as_mut_ptr(), &[0], len) }
+    }
+}
+
+/// `y = act(sum + bias + residual)`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Epilogue<'a> {
+    /// One value per output column.
+    pub bias: Option<&'a [f32]>,
+    /// Same layout as the output.
+    pub residual: Option<&'a [f32]>,
+    /// Applied last.
+    pub act: Act,
+}
+
+impl<'a> Epilogue<'a> {
+    /// Stores the sum as it is.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Only an activation.
+    pub fn act(act: Act) -> Self {
+        Epilogue { act, ..Self::default() }
+    }
+
+    /// A bias and an activation.
+    pub fn bias(bias: &'a [f32], act: Act) -> Self {
+        Epilogue { bias: Some(bias), residual: None, act }
+    }
+
+    pub(crate) fn check(&self, columns: usize, output: usize) {
+        assert!(self.bias.is_none_or(|b| b.len() == columns), "the bias has one value per output column");
+        assert!(self.residual.is_none_or(|r| r.len() == output), "the residual has the output's layout");
+    }
+}
+
+/// Applies `act` to the rows `base + offset .. base + offset + cols`.
+///
+/// # Safety
+/// Every such row is valid for reads and writes, and no other thread touches it.
+pub(crate) unsafe fn apply_tile(isa: Isa, act: Act, base: *mut f32, offsets: &[usize], cols: usize) {
+    dispatch!(isa, apply_body, (act: Act, base: *mut f32, offsets: &[usize], cols: usize));
+}
+
+#[inline(always)]
+fn apply_body<S: Simd>(s: S, act: Act, base: *mut f32, offsets: &[usize], cols: usize) {
+    // A macro and not a closure: a closure would not inherit the target features.
+    macro_rules! each {
+        ($v:ident => $body:expr) => {
+            for &offset in offsets {
+                // SAFETY: `apply_tile`'s contract: cols elements from here on.
+                unsafe {
+                    let row = base.add(offset);
+                    let mut j = 0;
+                    while j + S::LANES <= cols {
+                        let $v = s.load(row.add(j));
+                        s.store(row.add(j), $body);
+                        j += S::LANES;
+                    }
+                    if j < cols {
+                        let $v = s.load_partial(row.add(j), cols - j);
+                        s.store_partial(row.add(j), $body, cols - j);
+                    }
+                }
+            }
+        };
+    }
+    let (zero, half, one) = (s.zero(), s.splat(0.5), s.splat(1.0));
+    match act {
+        Act::Linear => {}
+        Act::Relu | Act::Relu6 | Act::Clamp(..) => {
+            let (low, high) = act.bounds().unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
+            let (low, high) = (s.splat(low), s.splat(high));
+            each!(v => s.min_fast(high, s.max_fast(low, v)));
+        }
+        Act::LeakyRelu(slope) => {
+            let slope = s.splat(slope);
+            each!(v => s.select(s.lt(zero, v), v, s.mul(slope, v)));
+        }
+        Act::Sigmoid => each!(v => vmath::sigmoid(s, v)),
+        Act::Tanh => each!(v => vmath::tanh(s, v)),
+        Act::Silu => each!(v => s.mul(v, vmath::sigmoid(s, v))),
+        Act::Gelu => {
+            let r = s.splat(std::f32::consts::FRAC_1_SQRT_2);
+            each!(v => s.mul(s.mul(half, v), s.add(one, vmath::erf(s, s.mul(v, r)))));
+        }
+        Act::GeluTanh => {
+            let (r, cubic) = (s.splat(0.797_884_6), s.splat(0.044_715)); // sqrt(2/pi)
+            each!(v => {
+                let inner = s.mul(r, s.fma(s.mul(cubic, s.mul(v, v)), v, v));
+                s.mul(s.mul(half, v), s.add(one, vmath::tanh(s, inner)))
+            });
+        }
+        Act::Elu(alpha) => {
+            let alpha = s.splat(alpha);
+            each!(v => s.select(s.lt(zero, v), v, s.mul(alpha, vmath::expm1(s, v))));
+        }
+        Act::Selu => {
+            let (scale, alpha) = (s.splat(1.050_701), s.splat(1.050_701 * 1.673_263_2));
+            each!(v => s.select(s.lt(zero, v), s.mul(scale, v), s.mul(alpha, vmath::expm1(s, v))));
+        }
+        Act::Softplus => {
+            each!(v => {
+                let tail = vmath::log1p(s, vmath::exp(s, s.neg(s.abs(v))));
+                s.add(s.max_fast(zero, v), tail)
+            });
+        }
+        Act::HardSigmoid | Act::HardSilu => {
+            let sixth = s.splat(1.0 / 6.0);
+            if act == Act::HardSilu {
+                each!(v => s.mul(v, s.min_fast(one, s.max_fast(zero, s.fma(v, sixth, half)))));
+            } else {
+                each!(v => s.min_fast(one, s.max_fast(zero, s.fma(v, sixth, half))));
+            }
+        }
+        Act::Exp => each!(v => vmath::exp(s, v)),
+    }
+}

@@ -1,0 +1,283 @@
+//! Matrix multiply: `C = act(A B + bias + residual)`, float32, any strides, any sizes.
+//!
+//! B is read in packed panels ([`pack_b`]), which a layer keeps; a plain B is packed on the way, read in
+//! place where A has few rows, or taken by dot products where it is transposed too. With a packed B, a row
+//! of C has the same bits whatever the number of rows: sums run in the order of k, in blocks that depend
+//! on k alone. The number of threads never matters.
+
+mod block;
+mod double;
+mod pack;
+mod small;
+pub(crate) mod tile;
+
+pub(crate) use block::{ASource, Output, Panels, k_block, multiply_block};
+pub use double::gemm_f64;
+pub(crate) use pack::pack_b_rows;
+pub use pack::{pack_b, packed_b_len};
+
+use crate::epilogue::Epilogue;
+use crate::threads;
+use crate::{Isa, scratch};
+use std::mem::MaybeUninit;
+use tile::{kernels, split};
+
+/// A matrix over a slice: element `(i, j)` is `data[i * row_stride + j * col_stride]`.
+#[derive(Clone, Copy, Debug)]
+pub struct MatRef<'a, T = f32> {
+    /// Holds every element.
+    pub data: &'a [T],
+    /// How many rows.
+    pub rows: usize,
+    /// How many columns.
+    pub cols: usize,
+    /// Elements from one row to the next.
+    pub row_stride: usize,
+    /// Elements from one column to the next.
+    pub col_stride: usize,
+}
+
+impl<'a, T> MatRef<'a, T> {
+    /// A row-major matrix.
+    pub fn row_major(data: &'a [T], rows: usize, cols: usize) -> Self {
+        MatRef { data, rows, cols, row_stride: cols, col_stride: 1 }
+    }
+
+    /// The `rows x cols` transpose of a row-major `cols x rows` matrix.
+    pub fn transposed(data: &'a [T], rows: usize, cols: usize) -> Self {
+        MatRef { data, rows, cols, row_stride: 1, col_stride: rows }
+    }
+
+    /// The same elements with rows and columns exchanged.
+    pub fn t(self) -> Self {
+        MatRef {
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+            ..self
+        }
+    }
+
+    fn check(&self) {
+        let last = |n: usize, stride: usize| n.saturating_sub(1) * stride;
+        assert!(
+            self.rows * self.cols == 0
+                || last(self.rows, self.row_stride) + last(self.cols, self.col_stride) < self.data.len(),
+            "a matrix of {} x {} elements with strides {} and {} leaves its slice of {}",
+            self.rows,
+            self.cols,
+            self.row_stride,
+            self.col_stride,
+            self.data.len()
+        );
+    }
+}
+
+/// The right operand of [`gemm`].
+#[derive(Clone, Copy, Debug)]
+pub enum B<'a> {
+    /// As [`pack_b`] laid it out, for the same [`Isa`].
+    Packed {
+        /// `packed_b_len(isa, k, n)` elements.
+        data: &'a [f32],
+        /// Rows of B.
+        k: usize,
+        /// Columns of B.
+        n: usize,
+    },
+    /// As it lies in memory.
+    Plain(MatRef<'a>),
+}
+
+impl B<'_> {
+    fn dims(&self) -> (usize, usize) {
+        match self {
+            B::Packed { k, n, .. } => (*k, *n),
+            B::Plain(b) => (b.rows, b.cols),
+        }
+    }
+}
+
+/// Rows of one task's block at most: its A block stays in L2.
+const BLOCK_ROWS: usize = 196;
+
+/// Nanoseconds of work under which waking a thread does not pay.
+const TASK_NS: usize = 10_000;
+
+/// `C = act(A B + bias + residual)`, or `act(C + A B + ...)` where `accumulate`.
+///
+/// `c` is row-major with `ldc` elements from one row to the next, `m x n`; a residual has C's layout.
+/// Panics where a slice is too short or the inner dimensions differ.
+pub fn gemm(isa: Isa, a: MatRef, b: B, c: &mut [f32], ldc: usize, accumulate: bool, ep: &Epilogue) {
+    let (k, n) = b.dims();
+    let m = a.rows;
+    assert_eq!(a.cols, k, "A has as many columns as B has rows");
+    a.check();
+    if m == 0 || n == 0 {
+        return;
+    }
+    assert!(ldc >= n && c.len() >= (m - 1) * ldc + n, "C holds {m} rows of {n}, {ldc} apart");
+    ep.check(n, c.len());
+    let out = Output::new(c, n, accumulate, ep);
+    match b {
+        B::Packed { data, .. } => {
+            assert_eq!(data.len(), packed_b_len(isa, k, n), "a packed B of another size or instruction set");
+            multiply(isa, a, Panels::packed(isa, data, k, n), ldc, &out);
+        }
+        B::Plain(b) => {
+            b.check();
+            let few = m <= 2 * kernels(isa).rows;
+            if b.row_stride == 1 && b.col_stride != 1 && a.col_stride == 1 && m <= small::MAX_DOT_ROWS {
+                small::dots(isa, a, b, ldc, &out);
+            } else if b.col_stride == 1 && few {
+                let tail = n % kernels(isa).panel;
+                let tail_at = MatRef { data: &b.data[(n - tail).min(b.data.len())..], cols: tail, ..b };
+                scratch::with(packed_b_len(isa, k, tail), |packed: &mut [f32]| {
+                    pack_b(isa, tail_at, packed);
+                    multiply(isa, a, Panels::in_place(isa, b, packed), ldc, &out);
+                });
+            } else {
+                scratch::with(packed_b_len(isa, k, n), |packed: &mut [f32]| {
+                    pack_b(isa, b, packed);
+                    multiply(isa, a, Panels::packed(isa, packed, k, n), ldc, &out);
+                });
+            }
+        }
+    }
+}
+
+/// How a multiply is cut into tasks: `(row blocks, column blocks)`.
+///
+/// May depend on the number of threads, since the bits of an element do not depend on the cut.
+pub(crate) fn grid(tiles: usize, max_tiles: usize, panels: usize, work_ns: usize) -> (usize, usize) {
+    let mut rows = tiles.div_ceil(max_tiles);
+    if work_ns < 2 * TASK_NS || threads::num_threads() == 1 {
+        return (rows, 1);
+    }
+    let want = (work_ns / TASK_NS).min(4 * threads::num_threads());
+    if tiles >= 2 * want {
+        return (rows.max(want), 1);
+    }
+    let cols = want.div_ceil(rows).min(panels);
+    if rows * cols < want {
+        rows = want.div_ceil(cols).min(tiles);
+    }
+    (rows, cols)
+}
+
+/// A guess at the nanoseconds one thread takes: arithmetic or reading B, whichever is longer.
+pub(crate) fn work_ns(m: usize, n: usize, k: usize) -> usize {
+    let b = n * k;
+    (b.saturating_mul(m) / 64).max(b / 6)
+}
+
+fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
+    let kernels = kernels(isa);
+    let (m, k, n) = (a.rows, b.k, out.cols);
+    let tiles = m.div_ceil(kernels.rows);
+    let panels = n.div_ceil(kernels.panel);
+    let work = work_ns(m, n, k);
+    let (row_blocks, col_blocks) = grid(tiles, BLOCK_ROWS / kernels.rows, panels, work);
+    let task = |t: usize| {
+        let (tile0, count) = split(tiles, row_blocks, t / col_blocks);
+        let (row0, rows) = {
+            // Tile borders are even over all rows, so blocks differ by a row per tile at most.
+            let start = |tile| if tile == tiles { m } else { split(m, tiles, tile).0 };
+            (start(tile0), start(tile0 + count) - start(tile0))
+        };
+        let (panel0, panel_count) = split(panels, col_blocks, t % col_blocks);
+        let columns = panel0..panel0 + panel_count;
+        row_block(isa, a, &b, ldc, out, row0, rows, count, columns);
+    };
+    let tasks = row_blocks * col_blocks;
+    if work < 2 * TASK_NS { (0..tasks).for_each(task) } else { threads::run(tasks, task) }
+}
+
+/// `rows` rows of C from `row0` on, by all of k, in `tiles` tiles.
+fn row_block(
+    isa: Isa,
+    a: MatRef,
+    b: &Panels,
+    ldc: usize,
+    out: &Output,
+    row0: usize,
+    rows: usize,
+    tiles: usize,
+    columns: std::ops::Range<usize>,
+) {
+    let mut offsets = [MaybeUninit::uninit(); BLOCK_ROWS];
+    for (i, offset) in offsets[..rows].iter_mut().enumerate() {
+        offset.write((row0 + i) * ldc);
+    }
+    // SAFETY: the first `rows` entries were just written.
+    let offsets = unsafe { scratch::written(&offsets[..rows]) };
+    let block = k_block(b.k);
+    let blocks = b.k.div_ceil(block).max(1);
+    let base = a.data.as_ptr();
+    let pack = a.col_stride != 1 && (a.row_stride != 1 || columns.len() > 1)
+        || a.col_stride == 1 && tiles > 1 && columns.len() > 4 && (b.k > 1024 || a.row_stride % 1024 == 0);
+    if pack {
+        scratch::with(rows * block, |packed: &mut [f32]| {
+            for i in 0..blocks {
+                let (k0, len) = (i * block, block.min(b.k - i * block));
+                pack::pack_a(a, row0, rows, tiles, k0, len, packed);
+                let source = ASource::Packed { data: packed.as_ptr() };
+                // SAFETY: packed holds rows x len elements; see `multiply_block`.
+                unsafe {
+                    multiply_block(
+                        isa,
+                        &source,
+                        offsets,
+                        tiles,
+                        1,
+                        len,
+                        b,
+                        k0,
+                        columns.clone(),
+                        out,
+                        i == 0,
+                        i + 1 == blocks,
+                    )
+                };
+            }
+        });
+        return;
+    }
+    let mut table = [MaybeUninit::uninit(); BLOCK_ROWS];
+    for i in 0..blocks {
+        let (k0, len) = (i * block, block.min(b.k - i * block));
+        let at = |row: usize| base.wrapping_add(row * a.row_stride + k0 * a.col_stride);
+        let source = if a.col_stride == 1 {
+            for (i, pointer) in table[..rows].iter_mut().enumerate() {
+                pointer.write(at(row0 + i));
+            }
+            // SAFETY: the first `rows` entries were just written.
+            ASource::Rows { table: unsafe { scratch::written(&table[..rows]) }, segs: 1, seg0: 0, off: 0 }
+        } else {
+            table[0].write(at(row0));
+            // SAFETY: the first entry was just written.
+            ASource::Columns { starts: unsafe { scratch::written(&table[..1]) }, step: a.col_stride, off: 0 }
+        };
+        // SAFETY: `a.check()` holds the pointers in bounds; tasks cover disjoint rows and columns of C.
+        unsafe {
+            multiply_block(
+                isa,
+                &source,
+                offsets,
+                tiles,
+                1,
+                len,
+                b,
+                k0,
+                columns.clone(),
+                out,
+                i == 0,
+                i + 1 == blocks,
+            )
+        };
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,245 @@
+//! One block of rows by a range of panels: the loop around the register tiles.
+
+use super::tile::{Tile, kernels, split};
+use super::{MatRef, packed_b_len};
+use crate::Isa;
+use crate::epilogue::{Act, Epilogue, apply_tile};
+use std::marker::PhantomData;
+use std::ops::Range;
+
+/// Where the tiles of a block read A.
+pub(crate) enum ASource<'a> {
+    /// `segs` pointers per row, tile by tile, in each tile segment-major; segments from `seg0` on are
+    /// used, `off` elements after each pointer.
+    Rows { table: &'a [*const f32], segs: usize, seg0: usize, off: usize },
+    /// Tile by tile, in each tile the rows' elements of one k side by side. One segment.
+    Packed { data: *const f32 },
+    /// Row i of the block is `off + i` elements after each start; `step` elements from one k to the next.
+    Columns { starts: &'a [*const f32], step: usize, off: usize },
+}
+
+/// B as the tiles read it.
+#[derive(Clone, Copy)]
+pub(crate) struct Panels {
+    data: *const f32,
+    /// Floats from one panel to the next, and from one k to the next within a panel.
+    stride: usize,
+    step: usize,
+    /// The last panel, where it has fewer columns than the others.
+    tail: *const f32,
+    pub k: usize,
+    n: usize,
+}
+
+// SAFETY: a view of memory that only is read, shared by the tasks of one call.
+unsafe impl Sync for Panels {}
+
+impl Panels {
+    /// `data` is what `pack_b` wrote.
+    pub fn packed(isa: Isa, data: &[f32], k: usize, n: usize) -> Self {
+        debug_assert_eq!(data.len(), packed_b_len(isa, k, n));
+        let panel = kernels(isa).panel;
+        let base = data.as_ptr();
+        Panels {
+            data: base,
+            stride: panel * k,
+            step: panel,
+            tail: base.wrapping_add(n / panel * panel * k),
+            k,
+            n,
+        }
+    }
+
+    /// A row-major B read where it lies; `tail` holds its packed last `n % panel` columns.
+    pub fn in_place(isa: Isa, b: MatRef, tail: &[f32]) -> Self {
+        let panel = kernels(isa).panel;
+        Panels {
+            data: b.data.as_ptr(),
+            stride: panel,
+            step: b.row_stride,
+            tail: tail.as_ptr(),
+            k: b.rows,
+            n: b.cols,
+        }
+    }
+}
+
+/// C and its epilogue, shared by the tasks of one call, which write disjoint parts of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Output<'a> {
+    pub c: *mut f32,
+    /// Columns, from `c` on.
+    pub cols: usize,
+    pub accumulate: bool,
+    bias: *const f32,
+    residual: *const f32,
+    pub act: Act,
+    life: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: bias and residual are only read; writers of `c` keep to disjoint parts.
+unsafe impl Sync for Output<'_> {}
+
+impl<'a> Output<'a> {
+    pub fn new(c: &'a mut [f32], cols: usize, accumulate: bool, ep: &Epilogue<'a>) -> Self {
+        let pointer = |s: Option<&[f32]>| s.map_or(std::ptr::null(), |s| s.as_ptr());
+        Output {
+            c: c.as_mut_ptr(),
+            cols,
+            accumulate,
+            bias: pointer(ep.bias),
+            residual: pointer(ep.residual),
+            act: ep.act,
+            life: PhantomData,
+        }
+    }
+
+    /// The `cols` columns from `first` on.
+    pub fn columns(&self, first: usize, cols: usize) -> Self {
+        let shift = |p: *const f32| if p.is_null() { p } else { p.wrapping_add(first) };
+        Output {
+            c: self.c.wrapping_add(first),
+            cols,
+            bias: shift(self.bias),
+            residual: shift(self.residual),
+            ..*self
+        }
+    }
+
+    /// The epilogue of one element before its activation.
+    ///
+    /// # Safety
+    /// The element is in bounds and this thread's.
+    pub unsafe fn finish(&self, offset: usize, col: usize, mut v: f32) {
+        // SAFETY: the caller's contract; bias and residual have checked lengths.
+        unsafe {
+            let c = self.c.add(offset + col);
+            if self.accumulate {
+                v += *c;
+            }
+            if !self.bias.is_null() {
+                v += *self.bias.add(col);
+            }
+            if !self.residual.is_null() {
+                v += *self.residual.add(offset + col);
+            }
+            *c = v;
+        }
+    }
+}
+
+/// The length of the blocks that sums over `k` are cut into. It depends on nothing else: that keeps the
+/// bits of a row the same in every call, and the error of a long sum near that of a blocked one.
+pub(crate) fn k_block(k: usize) -> usize {
+    const TARGET: usize = 384;
+    if k <= 640 { k.max(1) } else { k.div_ceil(k.div_ceil(TARGET)).next_multiple_of(8) }
+}
+
+/// Multiplies a block of rows (one offset into C each, cut into `tiles` tiles) by the panels `columns`,
+/// over `segs * len` of k from `k0` on. The first block of k overwrites C unless the output accumulates,
+/// the last one runs the epilogue.
+///
+/// # Safety
+/// The source has pointers for every tile and segment, valid for `len` (times `step`) elements; each row's
+/// columns lie within C and no other thread touches them meanwhile.
+pub(crate) unsafe fn multiply_block(
+    isa: Isa,
+    a: &ASource,
+    offsets: &[usize],
+    tiles: usize,
+    segs: usize,
+    len: usize,
+    b: &Panels,
+    k0: usize,
+    columns: Range<usize>,
+    out: &Output,
+    first: bool,
+    last: bool,
+) {
+    let kernels = kernels(isa);
+    let bounds = out.act.bounds();
+    let (low, high) = bounds.filter(|_| last).unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
+    let null = std::ptr::null();
+    let mut t = Tile {
+        a: null,
+        a_step: 0,
+        a_off: 0,
+        segs,
+        len,
+        b: null.cast(),
+        b_step: 0,
+        panel_stride: b.stride,
+        c: std::ptr::null_mut(),
+        offsets: null.cast(),
+        cols: 0,
+        accumulate: !first || out.accumulate,
+        bias: null.cast(),
+        residual: null.cast(),
+        low,
+        high,
+        finish: kernels.finish,
+    };
+    let mut panel = columns.start;
+    while panel < columns.end {
+        let col = panel * kernels.panel;
+        let full = b.n - col >= kernels.panel;
+        let narrow = b.n - col <= kernels.lanes;
+        t.b_step = match (full, narrow) {
+            (true, _) => b.step,
+            (false, true) => kernels.lanes,
+            (false, false) => kernels.panel,
+        };
+        let data = if full { b.data.wrapping_add(panel * b.stride) } else { b.tail };
+        t.b = data.wrapping_add(k0 * t.b_step);
+        t.c = out.c.wrapping_add(col);
+        if last && !out.bias.is_null() {
+            t.bias = out.bias.wrapping_add(col);
+        }
+        if last && !out.residual.is_null() {
+            t.residual = out.residual.wrapping_add(col);
+        }
+        let mut wide = 1;
+        for tile in 0..tiles {
+            let (row, mr) = split(offsets.len(), tiles, tile);
+            let mut list = (kernels.by_rows, kernels.by_rows_narrow);
+            let packed;
+            match a {
+                ASource::Rows { table, segs: all, seg0, off } => {
+                    // SAFETY: the caller's contract.
+                    t.a = unsafe { table.as_ptr().add(row * all + seg0 * mr) };
+                    t.a_off = *off;
+                }
+                ASource::Packed { data } => {
+                    packed = data.wrapping_add(row * len);
+                    t.a = &packed;
+                    t.a_step = mr;
+                    list = (kernels.by_panel, kernels.by_panel_narrow);
+                }
+                ASource::Columns { starts, step, off } => {
+                    t.a = starts.as_ptr();
+                    t.a_step = *step;
+                    t.a_off = off + row;
+                    list = (kernels.by_panel, kernels.by_panel_narrow);
+                }
+            }
+            t.offsets = offsets[row..].as_ptr();
+            let mut kernel = if narrow && b.tail == data { list.1[mr - 1] } else { list.0[mr - 1] };
+            if tiles == 1 && full && matches!(a, ASource::Rows { .. }) {
+                if let Some(&(count, k)) = kernels.by_rows_wide.get(mr - 1) {
+                    if panel + count <= columns.end && b.n - col >= count * kernels.panel {
+                        (wide, kernel) = (count, k);
+                    }
+                }
+            }
+            t.cols = (b.n - col).min(wide * kernels.panel);
+            // SAFETY: `kernels(isa)` holds only kernels that isa proves; pointers by the caller's contract.
+            unsafe {
+                kernel(&t);
+                if last && bounds.is_none() {
+                    apply_tile(isa, out.act, t.c, &offsets[row..row + mr], t.cols);
+                }
+            }
+        }
+        panel += wide;
+    }
+}

@@ -1,0 +1,320 @@
+use super::*;
+use crate::epilogue::Act;
+use proptest::prelude::*;
+
+/// Deterministic values in [-1, 1).
+pub(crate) fn values(n: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..n)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+/// The activation in float64.
+pub(crate) fn act_f64(act: Act, x: f64) -> f64 {
+    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    let hard = |x: f64| (x / 6.0 + 0.5).clamp(0.0, 1.0);
+    match act {
+        Act::Linear => x,
+        Act::Relu => x.max(0.0),
+        Act::Relu6 => x.clamp(0.0, 6.0),
+        Act::LeakyRelu(slope) => {
+            if x > 0.0 {
+                x
+            } else {
+                f64::from(slope) * x
+            }
+        }
+        Act::Clamp(low, high) => x.clamp(low.into(), high.into()),
+        Act::Sigmoid => sigmoid(x),
+        Act::Tanh => x.tanh(),
+        Act::Silu => x * sigmoid(x),
+        Act::Gelu => {
+            // erf by its Taylor series: exact enough for |x| < 3.
+            let z = x / 2f64.sqrt();
+            let (mut term, mut sum) = (z, z);
+            for i in 1..60 {
+                term *= -z * z / f64::from(i);
+                sum += term / f64::from(2 * i + 1);
+            }
+            x / 2.0 * (1.0 + sum * 2.0 / std::f64::consts::PI.sqrt())
+        }
+        Act::GeluTanh => x / 2.0 * (1.0 + (0.797_884_560_802_865_4 * (x + 0.044715 * x.powi(3))).tanh()),
+        Act::Elu(alpha) => {
+            if x > 0.0 {
+                x
+            } else {
+                f64::from(alpha) * x.exp_m1()
+            }
+        }
+        Act::Selu => 1.050_700_987_355_480_5 * if x > 0.0 { x } else { 1.673_263_242_354_377_2 * x.exp_m1() },
+        Act::Softplus => x.exp().ln_1p(),
+        Act::HardSigmoid => hard(x),
+        Act::HardSilu => x * hard(x),
+        Act::Exp => x.exp(),
+    }
+}
+
+const ACTS: [Act; 16] = [
+    Act::Linear,
+    Act::Relu,
+    Act::Relu6,
+    Act::LeakyRelu(0.2),
+    Act::Clamp(-0.5, 0.25),
+    Act::Sigmoid,
+    Act::Tanh,
+    Act::Silu,
+    Act::Gelu,
+    Act::GeluTanh,
+    Act::Elu(0.7),
+    Act::Selu,
+    Act::Softplus,
+    Act::HardSigmoid,
+    Act::HardSilu,
+    Act::Exp,
+];
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    m: usize,
+    k: usize,
+    n: usize,
+    /// Whether A, B are stored transposed; whether B is packed first.
+    ta: bool,
+    tb: bool,
+    packed: bool,
+    pad: usize,
+    accumulate: bool,
+    bias: bool,
+    residual: bool,
+    act: Act,
+}
+
+fn case(m: usize, k: usize, n: usize) -> Case {
+    Case {
+        m,
+        k,
+        n,
+        ta: false,
+        tb: false,
+        packed: true,
+        pad: 0,
+        accumulate: false,
+        bias: false,
+        residual: false,
+        act: Act::Linear,
+    }
+}
+
+/// Runs a case and gives C with its padding.
+fn compute(isa: Isa, case: Case) -> Vec<f32> {
+    let Case { m, k, n, ta, tb, packed, pad, .. } = case;
+    let (a, b) = (values(m * k, 1), values(k * n, 2));
+    let ldc = n + pad;
+    let mut c = values(m * ldc, 3);
+    let (bias, residual) = (values(n, 4), values(m * ldc, 5));
+    let a = if ta { MatRef::transposed(&a, m, k) } else { MatRef::row_major(&a, m, k) };
+    let b = if tb { MatRef::transposed(&b, k, n) } else { MatRef::row_major(&b, k, n) };
+    let ep = Epilogue {
+        bias: case.bias.then_some(&bias),
+        residual: case.residual.then_some(&residual),
+        act: case.act,
+    };
+    let mut data = vec![f32::NAN; packed_b_len(isa, k, n)];
+    let b = if packed {
+        pack_b(isa, b, &mut data);
+        B::Packed { data: &data, k, n }
+    } else {
+        B::Plain(b)
+    };
+    gemm(isa, a, b, &mut c, ldc, case.accumulate, &ep);
+    c
+}
+
+fn check(isa: Isa, case: Case) {
+    let Case { m, k, n, ta, tb, pad, .. } = case;
+    let ldc = n + pad;
+    let (a, b, old) = (values(m * k, 1), values(k * n, 2), values(m * ldc, 3));
+    let (bias, residual) = (values(n, 4), values(m * ldc, 5));
+    let got = compute(isa, case);
+    for i in 0..m {
+        for j in 0..ldc {
+            let at = i * ldc + j;
+            if j >= n {
+                assert_eq!(got[at], old[at], "{case:?}: the padding of C was touched");
+                continue;
+            }
+            let (mut sum, mut size) = (0.0f64, 1.0f64);
+            for p in 0..k {
+                let x = f64::from(a[if ta { p * m + i } else { i * k + p }]);
+                let y = f64::from(b[if tb { j * k + p } else { p * n + j }]);
+                sum += x * y;
+                size += (x * y).abs();
+            }
+            sum += if case.accumulate { old[at].into() } else { 0.0 };
+            sum += if case.bias { bias[j].into() } else { 0.0 };
+            sum += if case.residual { residual[at].into() } else { 0.0 };
+            let want = act_f64(case.act, sum);
+            let error = (f64::from(got[at]) - want).abs();
+            assert!(
+                error <= 2e-6 * size * want.abs().max(1.0),
+                "{} {case:?} at ({i}, {j}): {} is not {want}",
+                isa.name(),
+                got[at]
+            );
+        }
+    }
+}
+
+#[test]
+fn every_height_and_width_of_tile() {
+    for isa in Isa::available() {
+        for m in 1..=31 {
+            for n in [1, 15, 16, 17, 33, 48, 70, 129] {
+                check(isa, case(m, 19, n));
+            }
+        }
+    }
+}
+
+#[test]
+fn every_layout() {
+    for isa in Isa::available() {
+        for (m, k, n) in [
+            (1, 40, 37),
+            (3, 7, 5),
+            (5, 700, 50),
+            (30, 33, 65),
+            (45, 64, 96),
+            (70, 1500, 40),
+            (29, 1024, 300),
+        ] {
+            for flags in 0..8 {
+                let (ta, tb, packed) = (flags & 1 > 0, flags & 2 > 0, flags & 4 > 0);
+                check(isa, Case { ta, tb, packed, pad: flags % 3, bias: true, ..case(m, k, n) });
+            }
+        }
+    }
+}
+
+#[test]
+fn every_epilogue() {
+    for isa in Isa::available() {
+        for act in ACTS {
+            for flags in 0..8 {
+                let (accumulate, bias, residual) = (flags & 1 > 0, flags & 2 > 0, flags & 4 > 0);
+                let base = Case { accumulate, bias, residual, act, pad: 1, ..case(0, 0, 0) };
+                check(isa, Case { m: 17, k: 2, n: 43, ..base });
+                check(isa, Case { m: 2, k: 2, n: 21, tb: true, packed: false, ..base });
+            }
+        }
+        check(
+            isa,
+            Case { bias: true, residual: true, accumulate: true, act: Act::Relu, ..case(9, 1300, 35) },
+        );
+    }
+}
+
+#[test]
+fn empty_sizes() {
+    for isa in Isa::available() {
+        for packed in [false, true] {
+            check(isa, Case { packed, bias: true, act: Act::Relu, ..case(5, 0, 40) });
+            check(isa, Case { packed, accumulate: true, ..case(5, 0, 3) });
+            check(isa, Case { packed, ..case(0, 4, 3) });
+            check(isa, Case { packed, ..case(4, 4, 0) });
+            check(isa, Case { packed, tb: true, ..case(4, 0, 7) });
+        }
+    }
+}
+
+#[test]
+fn nan_and_infinity_go_through() {
+    for isa in Isa::available() {
+        for act in [Act::Linear, Act::Relu, Act::Relu6, Act::LeakyRelu(0.1), Act::Gelu, Act::Softplus] {
+            let mut c = [0.0; 2];
+            let b = MatRef::row_major(&[1.0, 1.0], 1, 2);
+            gemm(
+                isa,
+                MatRef::row_major(&[f32::NAN], 1, 1),
+                B::Plain(b),
+                &mut c,
+                2,
+                false,
+                &Epilogue::act(act),
+            );
+            assert!(c.iter().all(|c| c.is_nan()), "{act:?} hides a NaN");
+        }
+    }
+}
+
+#[test]
+fn bits_do_not_depend_on_rows_or_threads() {
+    let _guard = crate::threads::test_lock();
+    for isa in Isa::available() {
+        let (m, k, n) = (150, 900, 200);
+        for packed in [true, false] {
+            let big = Case { packed, act: Act::Tanh, bias: true, ..case(m, k, n) };
+            crate::threads::set_num_threads(1);
+            let one = compute(isa, big);
+            for threads in [2, 4] {
+                crate::threads::set_num_threads(threads);
+                assert!(compute(isa, big) == one, "{threads} threads");
+            }
+            crate::threads::set_num_threads(0);
+            for m in [1, 2, 3, 6, 13, 40] {
+                let few = compute(isa, Case { m, ..big });
+                assert!(few[..] == one[..m * n], "{m} rows");
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "leaves its slice")]
+fn a_short_slice_is_refused() {
+    let a = MatRef::row_major(&[0.0; 5], 2, 3);
+    gemm(Isa::best(), a, B::Plain(a.t()), &mut [0.0; 4], 2, false, &Epilogue::none());
+}
+
+#[test]
+fn double_precision() {
+    for isa in Isa::available() {
+        for (m, k, n) in [(1, 1, 1), (5, 0, 3), (7, 300, 33), (67, 129, 40), (0, 3, 2)] {
+            let wide = |v: Vec<f32>| v.into_iter().map(f64::from).collect::<Vec<_>>();
+            let (a, b) = (wide(values(m * k, 1)), wide(values(k * n, 2)));
+            for accumulate in [false, true] {
+                let mut c = vec![1.0; m * (n + 1)];
+                let (ar, br) = (MatRef::transposed(&a, m, k), MatRef::row_major(&b, k, n));
+                gemm_f64(isa, ar, br, &mut c, n + 1, accumulate);
+                for i in 0..m {
+                    for j in 0..n {
+                        let sum: f64 = (0..k).map(|p| a[p * m + i] * b[p * n + j]).sum();
+                        let want = sum + f64::from(u8::from(accumulate));
+                        assert!((c[i * (n + 1) + j] - want).abs() < 1e-12 * (k + 1) as f64);
+                    }
+                    assert_eq!(c[i * (n + 1) + n], 1.0);
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+    #[test]
+    fn any_shape(m in 0usize..60, k in 0usize..90, n in 0usize..120, flags in 0u8..64, pad in 0usize..3) {
+        let bit = |i: u8| flags >> i & 1 == 1;
+        for isa in Isa::available() {
+            check(isa, Case {
+                m, k, n, pad, ta: bit(0), tb: bit(1), packed: bit(2), accumulate: bit(3), bias: bit(4),
+                residual: bit(5), act: Act::Relu,
+            });
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! The register tiles that every multiply and every convolution stands on.
+//!
+//! A tile is `mr` rows by a few vectors of columns, held in registers while `k` runs. It reads B as
+//! rows of one packed panel, and A in one of two ways:
+//! - *rows*: one pointer per row and segment, elements of a row side by side. A row-major matrix is one
+//!   segment; a convolution has a segment per filter tap, and its rows point into the image.
+//! - *panel*: the rows' elements side by side, `a_step` from one k to the next: packed or transposed A.
+//!
+//! Each output is one chain of fused multiply-adds in the order of k, whatever the tile's shape, so a
+//! result does not depend on how rows were grouped.
+
+#![allow(clippy::needless_range_loop)] // registers are arrays, indexed in step
+
+use crate::Isa;
+use crate::isa::Level;
+use crate::simd::{Scalar, Simd};
+
+/// What one call of a [`Kernel`] computes: `C (+)= A B`, then the epilogue.
+pub(crate) struct Tile {
+    /// Rows: `segs * mr` pointers, segment-major. Panel: `segs` pointers.
+    pub a: *const *const f32,
+    /// Panel only: floats between one k and the next.
+    pub a_step: usize,
+    /// Added to every pointer of `a`.
+    pub a_off: usize,
+    /// How many segments, and the k of each.
+    pub segs: usize,
+    pub len: usize,
+    /// The panel, which the segments read one after the other, `b_step` floats per k.
+    pub b: *const f32,
+    pub b_step: usize,
+    /// Wide kernels read several panels, this many floats apart.
+    pub panel_stride: usize,
+    /// Row i of the output starts at `c + offsets[i]`; `cols` of its elements are written.
+    pub c: *mut f32,
+    pub offsets: *const usize,
+    pub cols: usize,
+    /// Whether C is added to the sum.
+    pub accumulate: bool,
+    /// Per column, or null.
+    pub bias: *const f32,
+    /// Same layout as C, or null.
+    pub residual: *const f32,
+    pub low: f32,
+    pub high: f32,
+    /// Finishes a tile that is narrower than its registers.
+    pub finish: Finish,
+}
+
+/// # Safety
+/// The machine has the kernel's instructions, and every pointer of the [`Tile`] is valid for what
+/// the shape of the kernel reads and writes through it.
+pub(crate) type Kernel = unsafe fn(&Tile);
+
+/// Takes the raw sums (`rows` of `stride`) of a narrow tile to C.
+type Finish = unsafe fn(&Tile, *const f32, usize, usize);
+
+/// The kernels of one instruction set. Index 0 of each list is the kernel for one row.
+pub(crate) struct Kernels {
+    pub lanes: usize,
+    /// Rows of the tallest tile.
+    pub rows: usize,
+    /// Columns of a packed panel: two vectors, or as many as the registers hold.
+    pub panel: usize,
+    pub by_rows: &'static [Kernel],
+    pub by_panel: &'static [Kernel],
+    /// For a last panel of at most one vector.
+    pub by_rows_narrow: &'static [Kernel],
+    pub by_panel_narrow: &'static [Kernel],
+    /// For few rows, several panels at once: `(panels, kernel)`.
+    pub by_rows_wide: &'static [(usize, Kernel)],
+    pub finish: Finish,
+}
+
+/// `NV` vectors of columns, `PV` of them per panel.
+#[inline(always)]
+unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const PV: usize, const ROWS: bool>(s: S, t: &Tile) {
+    // SAFETY: the contract of [`Kernel`].
+    unsafe {
+        let mut acc = [[s.zero(); NV]; MR];
+        let mut b = t.b;
+        for seg in 0..t.segs {
+            let mut rows = [t.b; MR];
+            if ROWS {
+                for i in 0..MR {
+                    rows[i] = (*t.a.add(seg * MR + i)).add(t.a_off);
+                }
+            } else {
+                rows[0] = (*t.a.add(seg)).add(t.a_off);
+            }
+            for p in 0..t.len {
+                let mut bv = [s.zero(); NV];
+                for j in 0..NV {
+                    bv[j] = s.load(b.add((j / PV) * t.panel_stride + (j % PV) * S::LANES));
+                }
+                for i in 0..MR {
+                    let a = s.splat(if ROWS { *rows[i].add(p) } else { *rows[0].add(i) });
+                    for j in 0..NV {
+                        acc[i][j] = s.fma(a, bv[j], acc[i][j]);
+                    }
+                }
+                if !ROWS {
+                    rows[0] = rows[0].add(t.a_step);
+                }
+                b = b.add(t.b_step);
+            }
+        }
+        if t.cols < NV * S::LANES {
+            let mut sums = [[s.zero(); NV]; MR];
+            for i in 0..MR {
+                for j in 0..NV {
+                    sums[i][j] = acc[i][j];
+                }
+            }
+            return (t.finish)(t, sums.as_ptr().cast(), MR, NV * S::LANES);
+        }
+        if t.accumulate {
+            for i in 0..MR {
+                let c = t.c.add(*t.offsets.add(i));
+                for j in 0..NV {
+                    acc[i][j] = s.add(s.load(c.add(j * S::LANES)), acc[i][j]);
+                }
+            }
+        }
+        if !t.bias.is_null() {
+            for j in 0..NV {
+                let bias = s.load(t.bias.add(j * S::LANES));
+                for i in 0..MR {
+                    acc[i][j] = s.add(acc[i][j], bias);
+                }
+            }
+        }
+        if !t.residual.is_null() {
+            for i in 0..MR {
+                let r = t.residual.add(*t.offsets.add(i));
+                for j in 0..NV {
+                    acc[i][j] = s.add(acc[i][j], s.load(r.add(j * S::LANES)));
+                }
+            }
+        }
+        let (low, high) = (s.splat(t.low), s.splat(t.high));
+        for i in 0..MR {
+            let c = t.c.add(*t.offsets.add(i));
+            for j in 0..NV {
+                // The fast forms give their second operand where it is NaN: NaN stays NaN.
+                s.store(c.add(j * S::LANES), s.min_fast(high, s.max_fast(low, acc[i][j])));
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn finish<S: Simd>(s: S, t: &Tile, sums: *const f32, rows: usize, stride: usize) {
+    let (low, high) = (s.splat(t.low), s.splat(t.high));
+    for i in 0..rows {
+        // SAFETY: the contract of [`Kernel`]; the partial forms touch only `cols` columns.
+        unsafe {
+            let offset = *t.offsets.add(i);
+            let mut j = 0;
+            while j < t.cols {
+                let n = (t.cols - j).min(S::LANES);
+                let mut v = s.load(sums.add(i * stride + j));
+                if t.accumulate {
+                    v = s.add(s.load_partial(t.c.add(offset + j), n), v);
+                }
+                if !t.bias.is_null() {
+                    v = s.add(v, s.load_partial(t.bias.add(j), n));
+                }
+                if !t.residual.is_null() {
+                    v = s.add(v, s.load_partial(t.residual.add(offset + j), n));
+                }
+                s.store_partial(t.c.add(offset + j), s.min_fast(high, s.max_fast(low, v)), n);
+                j += S::LANES;
+            }
+        }
+    }
+}
+
+/// Declares the kernels of one instruction set in a module of their own.
+macro_rules! kernels {
+    ($name:ident, $(#[$features:meta])? $simd:ty, $token:expr, rows $rows:literal, vectors $nv:literal,
+     heights [$($mr:literal)*], wide [$(($wmr:literal, $wnv:literal))*]) => {
+        mod $name {
+            use super::*;
+
+            $(#[$features])?
+            unsafe fn kernel<const MR: usize, const NV: usize, const PV: usize, const ROWS: bool>(t: &Tile) {
+                // SAFETY: the contract of `Kernel`, and of the token.
+                unsafe { tile::<$simd, MR, NV, PV, ROWS>($token, t) }
+            }
+
+            $(#[$features])?
+            unsafe fn finish_narrow(t: &Tile, sums: *const f32, rows: usize, stride: usize) {
+                // SAFETY: as above.
+                unsafe { finish::<$simd>($token, t, sums, rows, stride) }
+            }
+
+            pub(super) static KERNELS: Kernels = Kernels {
+                lanes: <$simd as Simd>::LANES,
+                rows: $rows,
+                panel: $nv * <$simd as Simd>::LANES,
+                by_rows: &[$(kernel::<$mr, $nv, $nv, true>),*],
+                by_panel: &[$(kernel::<$mr, $nv, $nv, false>),*],
+                by_rows_narrow: &[$(kernel::<$mr, 1, 1, true>),*],
+                by_panel_narrow: &[$(kernel::<$mr, 1, 1, false>),*],
+                by_rows_wide: &[$(($wnv / $nv, kernel::<$wmr, $wnv, $nv, true>)),*],
+                finish: finish_narrow,
+            };
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+kernels!(avx512, #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
+    crate::simd::Avx512, crate::simd::Avx512::new_unchecked(), rows 14, vectors 2,
+    heights [1 2 3 4 5 6 7 8 9 10 11 12 13 14], wide [(1, 8) (2, 8) (3, 8) (4, 4) (5, 4) (6, 4)]);
+
+#[cfg(target_arch = "x86_64")]
+kernels!(avx2, #[target_feature(enable = "avx2,fma")]
+    crate::simd::Avx2, crate::simd::Avx2::new_unchecked(), rows 6, vectors 2,
+    heights [1 2 3 4 5 6], wide [(1, 8) (2, 4)]);
+
+#[cfg(target_arch = "aarch64")]
+kernels!(neon, crate::simd::Neon, crate::simd::Neon::new_unchecked(), rows 8, vectors 2,
+    heights [1 2 3 4 5 6 7 8], wide [(1, 8) (2, 8) (3, 6)]);
+
+kernels!(scalar, Scalar, Scalar::new(), rows 4, vectors 1, heights [1 2 3 4], wide [(1, 2)]);
+
+/// The kernels that `isa` proves.
+pub(crate) fn kernels(isa: Isa) -> &'static Kernels {
+    match isa.level() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => &avx512::KERNELS,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => &avx2::KERNELS,
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon => &neon::KERNELS,
+        _ => &scalar::KERNELS,
+    }
+}
+
+/// The same number of rows in every tile, as nearly as can be: `(first row, rows)` of tile `i` of `n`.
+pub(crate) fn split(rows: usize, n: usize, i: usize) -> (usize, usize) {
+    let (base, extra) = (rows / n, rows % n);
+    (i * base + i.min(extra), base + usize::from(i < extra))
+}
