@@ -1,0 +1,302 @@
+"""`Loops`: fit, evaluate, predict and their one-batch forms, over the steps of a `Trainer`."""
+
+import numpy as np
+
+from lamina import tree
+from lamina.trainers import checks
+from lamina.trainers.arrays import train_validation_split
+from lamina.trainers.data import ArraySource, Epochs, make_source, standardize_batch, unpack_x_y_sample_weight
+
+
+class Loops:
+    """The loops over batches. A `Trainer` says what a step is."""
+
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        shuffle=True,
+        class_weight=None,
+        sample_weight=None,
+        initial_epoch=0,
+        steps_per_epoch=None,
+        validation_steps=None,
+        validation_batch_size=None,
+        validation_freq=1,
+    ):
+        """Trains for a number of epochs. Returns a `History`.
+
+        Args:
+            x: inputs: an array, a list or dict of arrays for several inputs, or a source of batches `(x, y)` or
+                `(x, y, sample_weight)`: a generator, a `PyDataset`, a torch or tensorflow loader.
+            y: targets; not with a source of batches.
+            batch_size: samples per step, 32 by default; the last batch of an epoch may be smaller.
+            epochs: index of the epoch to end before (counted from `initial_epoch`).
+            verbose: 0 silent, 1 (or "auto") progress bar, 2 a line per epoch.
+            callbacks: a list of `Callback`s.
+            validation_split: the last part of the arrays, between 0 and 1, that is evaluated and not trained on.
+            validation_data: `(x, y)`, `(x, y, sample_weight)` or a source of batches to evaluate after each epoch.
+            shuffle: a new order of the samples in each epoch (of the batches of a `PyDataset`); "batch" shuffles
+                within each batch.
+            class_weight: dict from class index to the weight of its samples.
+            sample_weight: one weight per sample.
+            steps_per_epoch, validation_steps: batches per epoch; needed for endless sources.
+            validation_batch_size: default: `batch_size`.
+            validation_freq: evaluate every so many epochs, or a list of epochs (from 1).
+
+        Ctrl-C stops after the current step and leaves the model as it is then.
+        """
+        from lamina.callbacks import CallbackList
+
+        self._assert_compile_called("fit")
+        if validation_split and validation_data is None:
+            (x, y, sample_weight), validation_data = train_validation_split(
+                (x, y, sample_weight), validation_split
+            )
+        training = self._epochs(
+            x, y, sample_weight, batch_size, steps_per_epoch, shuffle=shuffle, class_weight=class_weight
+        )
+        _refuse_empty(training, "fit")
+        validation = None
+        if validation_data is not None:
+            _check_validation_freq(validation_freq)
+            parts = unpack_x_y_sample_weight(validation_data)
+            validation = self._epochs(*parts, validation_batch_size or batch_size, validation_steps)
+            _refuse_empty(validation, "validation")
+        self._prepare(self.make_train_function(), training)
+        check = self._check_labels(training)
+        if validation is not None:
+            self._prepare(self.make_test_function(), validation)
+            validation_check = self._check_labels(validation)
+        if not isinstance(callbacks, CallbackList):
+            callbacks = CallbackList(
+                callbacks,
+                add_history=True,
+                add_progbar=verbose != 0,
+                model=self,
+                verbose=verbose,
+                epochs=epochs,
+                steps=training.num_batches,
+            )
+        self.stop_training = False
+        callbacks.on_train_begin()
+        epoch_logs = {}
+        try:
+            for epoch in range(self._initial_epoch or initial_epoch, epochs):
+                self.reset_metrics()
+                callbacks.on_epoch_begin(epoch)
+                logs = self._run(training, self.make_train_function(), callbacks, "train", check)
+                if logs is None:  # the source is used up
+                    break
+                epoch_logs = dict(logs)
+                if validation is not None and _is_due(epoch + 1, validation_freq):
+                    found = self._evaluate(validation, callbacks, validation_check)
+                    epoch_logs.update({f"val_{name}": value for name, value in found.items()})
+                callbacks.on_epoch_end(epoch, epoch_logs)
+                if self.stop_training:
+                    break
+        finally:
+            if self.optimizer is not None and self.optimizer.built:
+                self.optimizer.finalize_variable_values(self.trainable_weights)
+        callbacks.on_train_end(epoch_logs)
+        return self.history
+
+    def _run(self, epochs, function, callbacks, kind, check=None):
+        """One epoch of `function`. Returns the logs of the last step, or None when there was no batch."""
+        stop = "stop_training" if kind == "train" else "stop_evaluating"
+        begin, end = f"on_{kind}_batch_begin", f"on_{kind}_batch_end"
+        begin = getattr(callbacks, begin) if callbacks.listens(begin) else None
+        end = getattr(callbacks, end) if callbacks.listens(end) else None
+        every, logs, step = self.steps_per_execution, None, -1
+        ended = True
+        for step, batch in enumerate(epochs):
+            if begin is not None and ended:
+                begin(step)
+            if check is not None:
+                check(batch)
+            logs = function(batch)
+            ended = (step + 1) % every == 0
+            if end is not None and ended:
+                end(step, logs)
+            if getattr(self, stop):
+                break
+        if end is not None and not ended:
+            end(step, logs)
+        if step < 0:
+            return None
+        if logs is not None and not isinstance(logs, dict):
+            raise TypeError(f"`{kind}_step` should return a dict of logs. Received: {type(logs).__name__}")
+        return logs or {}
+
+    def evaluate(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        verbose="auto",
+        sample_weight=None,
+        steps=None,
+        callbacks=None,
+        return_dict=False,
+    ):
+        """The loss and the metrics on data, as a float, a list of floats in the order of the metrics, or a dict.
+
+        The arguments are those of `fit`.
+        """
+        from lamina.callbacks import CallbackList
+
+        self._assert_compile_called("evaluate")
+        epochs = self._epochs(x, y, sample_weight, batch_size, steps)
+        _refuse_empty(epochs, "evaluate")
+        self._prepare(self.make_test_function(), epochs)
+        check = self._check_labels(epochs)
+        if not isinstance(callbacks, CallbackList):
+            callbacks = CallbackList(
+                callbacks,
+                add_progbar=verbose != 0,
+                model=self,
+                verbose=verbose,
+                epochs=1,
+                steps=epochs.num_batches,
+            )
+        logs = self._evaluate(epochs, callbacks, check)
+        return logs if return_dict else self._in_order(logs)
+
+    def _evaluate(self, epochs, callbacks, check):
+        from lamina.callbacks.callback import pythonify_logs
+
+        self.stop_evaluating = False
+        callbacks.on_test_begin()
+        self.reset_metrics()
+        logs = pythonify_logs(self._run(epochs, self.make_test_function(), callbacks, "test", check))
+        callbacks.on_test_end(logs)
+        return logs
+
+    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
+        """The outputs of the model for `x`, as numpy arrays, computed batch by batch.
+
+        Args:
+            x: as for `fit`; no samples give outputs of length 0.
+            batch_size: 32 by default. It changes the time, not the outputs.
+            steps: batches to predict; needed for endless sources.
+        """
+        from lamina.callbacks import CallbackList
+
+        epochs = self._epochs(x, batch_size=batch_size, steps=steps)
+        function = self.make_predict_function()
+        if isinstance(epochs.source, ArraySource):
+            checks.check_inputs(self, epochs.source.batch)
+        if not self.built:
+            self._build_on(epochs.peek())
+        if not isinstance(callbacks, CallbackList):
+            callbacks = CallbackList(
+                callbacks,
+                add_progbar=verbose != 0,
+                model=self,
+                verbose=verbose,
+                epochs=1,
+                steps=epochs.num_batches,
+            )
+        self.stop_predicting = False
+        callbacks.on_predict_begin()
+        batches = []
+        for step, batch in enumerate(epochs):
+            callbacks.on_predict_batch_begin(step)
+            outputs = function(batch)
+            batches.append(outputs)
+            callbacks.on_predict_batch_end(step, {"outputs": outputs})
+            if self.stop_predicting:
+                break
+        callbacks.on_predict_end()
+        if not batches:
+            raise ValueError("`predict` got no batch of data.")
+        if len(batches) == 1:
+            return batches[0]
+        return tree.map_structure(lambda *parts: np.concatenate(parts), *batches)
+
+    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
+        """One step of training on one batch. Returns the loss and metrics as `evaluate` does."""
+        self._assert_compile_called("train_on_batch")
+        return self._on_batch(self.make_train_function(), (x, y, sample_weight), class_weight, return_dict)
+
+    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
+        """The loss and metrics on one batch, as `evaluate` returns them."""
+        self._assert_compile_called("test_on_batch")
+        return self._on_batch(self.make_test_function(), (x, y, sample_weight), None, return_dict)
+
+    def predict_on_batch(self, x):
+        """The outputs for one batch, as numpy arrays."""
+        batch = standardize_batch((x,))
+        checks.check_inputs(self, batch)
+        self._build_on(batch)
+        return self.make_predict_function()(batch)
+
+    def _on_batch(self, function, data, class_weight, return_dict):
+        from lamina.callbacks.callback import pythonify_logs
+
+        batch = standardize_batch(data, class_weight)
+        while batch[-1] is None:  # as `fit` gives it: no trailing None
+            batch = batch[:-1]
+        checks.check_inputs(self, batch)
+        self._build_on(batch)
+        if hasattr(function, "lookup"):
+            function.lookup((batch,))
+        checks.check_batch_labels(self._compile_loss, batch)
+        self.reset_metrics()
+        logs = pythonify_logs(function(batch))
+        return logs if return_dict else self._in_order(logs)
+
+    def _in_order(self, logs):
+        """The values of `logs` in the order of the metrics; a single one stands alone."""
+        names = [m.name for metric in self.metrics for m in getattr(metric, "metrics", [metric])]
+        values = [logs[name] for name in names if name in logs]
+        values += [logs[name] for name in sorted(logs) if name not in names]
+        return values[0] if len(values) == 1 else values
+
+    def _epochs(self, x, y=None, sample_weight=None, batch_size=None, steps=None, **options):
+        inputs = len(getattr(self, "inputs", None) or [None]) if self.built else 1
+        source = make_source(x, y, sample_weight, batch_size, steps, inputs=inputs, **options)
+        return Epochs(source, steps)
+
+    def _check_labels(self, epochs):
+        """Checks all labels at once where they are at hand; returns the check for each batch where they are not."""
+        if isinstance(epochs.source, ArraySource):
+            checks.check_batch_labels(self._compile_loss, epochs.source.batch)
+            return None
+        if self._compile_loss is None or not any(checks.sparse_terms(self._compile_loss)):
+            return None
+        return lambda batch: checks.check_batch_labels(self._compile_loss, batch)
+
+    def _prepare(self, function, epochs):
+        """Builds the model and traces the step on the shapes of a first batch, so that errors come before any work."""
+        if isinstance(epochs.source, ArraySource):
+            checks.check_inputs(self, epochs.source.batch)
+        if not hasattr(function, "lookup") and self.built:
+            return
+        batch = epochs.peek()
+        self._build_on(batch)
+        if hasattr(function, "lookup"):
+            function.lookup((batch,))
+
+
+def _refuse_empty(epochs, where):
+    if isinstance(epochs.source, ArraySource) and epochs.source.num_samples == 0:
+        raise ValueError(f"The data for `{where}` contains no samples (its first axis has length 0).")
+
+
+def _check_validation_freq(validation_freq):
+    if isinstance(validation_freq, bool) or not isinstance(validation_freq, (int, list, tuple)):
+        raise ValueError(
+            "Expected `validation_freq` to be a list or int. "
+            f"Received: validation_freq={validation_freq} of the type {type(validation_freq)}."
+        )
+
+
+def _is_due(epoch, validation_freq):
+    return epoch % validation_freq == 0 if isinstance(validation_freq, int) else epoch in validation_freq
