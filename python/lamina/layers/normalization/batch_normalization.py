@@ -84,19 +84,24 @@ class BatchNormalization(ParametricLayer):
         # Half-precision sums over a batch overflow.
         x = ops.cast(inputs, backend.result_type(inputs.dtype, "float32"))
         gamma, beta = self.gamma, self.beta
-        if training and self.trainable:
+        if not (training and self.trainable):
+            mean, variance = self.moving_mean, self.moving_variance
+        elif mask is None and not self.renorm:
+            outputs, mean, variance = ops.batch_normalization_train(x, self.axis, beta, gamma, self.epsilon)
+            self._follow_batch(mean, variance)
+            return ops.cast(outputs, self.compute_dtype)
+        else:
             mean, variance = self._moments(x, mask)
             if self.renorm:
                 gamma, beta = self._renormalize(mean, variance)
             else:
-                _follow(self.moving_mean, mean, self.momentum)
-                _follow(self.moving_variance, variance, self.momentum)
-        else:
-            mean, variance = self.moving_mean, self.moving_variance
-        outputs = ops.batch_normalization(
-            x, mean, variance, self.axis, offset=beta, scale=gamma, epsilon=self.epsilon
-        )
+                self._follow_batch(mean, variance)
+        outputs = ops.batch_normalization(x, mean, variance, self.axis, beta, gamma, self.epsilon)
         return ops.cast(outputs, self.compute_dtype)
+
+    def _follow_batch(self, mean, variance):
+        _follow(self.moving_mean, mean, self.momentum)
+        _follow(self.moving_variance, variance, self.momentum)
 
     def _moments(self, x, mask):
         axis = axis_in_range(self.axis, x.shape, self)
