@@ -80,6 +80,8 @@ class Operation:
     Subclasses write `call`; its output shapes are found by tracing it, unless `compute_output_spec` says otherwise.
     """
 
+    _kind = "Operation"
+
     def __new__(cls, *args, **kwargs):
         self = super().__new__(cls)
         self.__dict__["_init_arguments"] = (args, kwargs)
@@ -109,7 +111,9 @@ class Operation:
 
     def call(self, *args, **kwargs):
         """The computation."""
-        raise NotImplementedError(f"{type(self).__name__} does not have a `call()` method implemented.")
+        raise NotImplementedError(
+            f"{self._kind} {type(self).__name__} does not have a `call()` method implemented."
+        )
 
     def compute_output_spec(self, *args, **kwargs):
         """KerasTensors with the shapes and dtypes of the outputs."""
@@ -219,11 +223,48 @@ def _no_config(cls, why):
 
 
 # Parameters of op functions that are operands of a call; all others configure the operation.
-_OPERANDS = frozenset(
-    "x x1 x2 xs a b inputs indices values updates condition mask target output kernel key operands start_indices "
-    "mean variance scale offset start stop tensors arrays segment_ids args data bias gamma beta query value "
-    "depthwise_kernel pointwise_kernel variable v y logits".split()
-)
+_OPERANDS = {
+    "x",
+    "x1",
+    "x2",
+    "xs",
+    "a",
+    "b",
+    "inputs",
+    "indices",
+    "values",
+    "updates",
+    "condition",
+    "mask",
+    "target",
+    "output",
+    "kernel",
+    "key",
+    "operands",
+    "start_indices",
+    "mean",
+    "variance",
+    "scale",
+    "offset",
+    "start",
+    "stop",
+    "tensors",
+    "arrays",
+    "segment_ids",
+    "args",
+    "data",
+    "bias",
+    "gamma",
+    "beta",
+    "query",
+    "value",
+    "depthwise_kernel",
+    "pointwise_kernel",
+    "variable",
+    "v",
+    "y",
+    "logits",
+}
 
 
 class FunctionOperation(Operation):

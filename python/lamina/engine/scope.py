@@ -13,6 +13,7 @@ class _State(threading.local):
     abstract = False  # new variables are made of zeros, since only their shapes matter
     eager = False  # functions must not be compiled (`run_eagerly`)
     tapes = 0  # gradient tapes that record
+    keep_functions = False  # configurations hold function objects: a copy within this process
     cleanups = None  # inside a trace: what to call at its end, to let go of symbolic values
 
 
@@ -139,23 +140,24 @@ def _update_redirect():
     state.redirect = state.stateless is not None or (autocast is not None and autocast.dtype is not None)
 
 
+_FRESH = {
+    "names": (),
+    "autocast": None,
+    "stateless": None,
+    "call": None,
+    "redirect": False,
+    "inferring": False,
+    "abstract": False,
+    "tapes": 0,
+}
+
+
 class fresh:
     """The state as at the start of a program, for a trace; runs what was put into `state.cleanups` at its end."""
 
-    _values = {
-        "names": (),
-        "autocast": None,
-        "stateless": None,
-        "call": None,
-        "redirect": False,
-        "inferring": False,
-        "abstract": False,
-        "tapes": 0,
-    }
-
     def __enter__(self):
-        self._outer = {name: getattr(state, name) for name in (*self._values, "cleanups")}
-        for name, value in self._values.items():
+        self._outer = {name: getattr(state, name) for name in (*_FRESH, "cleanups")}
+        for name, value in _FRESH.items():
             setattr(state, name, value)
         state.cleanups = []
 

@@ -1,0 +1,120 @@
+"""A layer's configuration, derived from the signature of its `__init__`; and the legacy arguments of Keras 1 and 2."""
+
+import warnings
+
+from lamina import activations, dtype_policies, regularizers
+from lamina.backend import standardize_shape
+from lamina.engine.operation import accepts, init_signature, initial_config
+from lamina.errors import ShapeError, did_you_mean
+from lamina.saving.serialization import serialize_keras_object
+
+_BASE = ("name", "trainable", "dtype")
+# Arguments of `Layer.__init__`, and legacy ones, that no configuration holds.
+_NOT_CONFIG = {
+    "autocast",
+    "weights",
+    "input_shape",
+    "input_dim",
+    "batch_input_shape",
+    "batch_shape",
+    "batch_size",
+}
+
+
+def layer_config(layer, base):
+    """What `Layer.get_config` returns; `base` is `Layer`.
+
+    For a layer of lamina (or a subclass of one): every argument of its `__init__`, with the value of the attribute of
+    that name. For a user's class: its arguments as given, if it has no `get_config` of its own.
+    """
+    cls = type(layer)
+    config = {
+        "name": layer.name,
+        "trainable": layer.trainable,
+        "dtype": dtype_policies.serialize(layer.dtype_policy),
+    }
+    if layer.activity_regularizer is not None:
+        config["activity_regularizer"] = regularizers.serialize(layer.activity_regularizer)
+    own = next(c for c in cls.__mro__ if c.__module__.startswith("lamina."))
+    if own is not base and own.__init__ is not base.__init__:
+        config.update(_attributes(layer, own))
+    elif cls.get_config is base.get_config:
+        config = {k: v for k, v in config.items() if accepts(cls, k)}
+        config.update(
+            {k: v for k, v in initial_config(layer).items() if k not in _BASE and k not in _NOT_CONFIG}
+        )
+    return config
+
+
+def _attributes(layer, own):
+    values = {}
+    for name, parameter in list(init_signature(own).parameters.items())[1:]:
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            continue
+        if name in _BASE or name in _NOT_CONFIG or name in layer._config_exclude:
+            continue
+        value = getattr(layer, name, _given(layer, own, name, parameter.default))
+        is_activation = name.endswith("activation") and callable(value)
+        values[name] = activations.serialize(value) if is_activation else serialize_keras_object(value)
+    return values
+
+
+def _given(layer, own, name, default):
+    """What `__init__` was given for `name`, where no attribute keeps it."""
+    args, kwargs = layer.__dict__.get("_init_arguments", ((), {}))
+    if name in kwargs:
+        return kwargs[name]
+    names = list(init_signature(type(layer)).parameters)[1:]
+    return args[names.index(name)] if name in names[: len(args)] else default
+
+
+def legacy_arguments(layer, kwargs):
+    """Takes the legacy arguments out of `kwargs`: (batch input shape or `None`, initial weights or `None`).
+
+    Raises `ValueError` for a keyword that no layer has, with the one that was likely meant.
+    """
+    batch_size = kwargs.pop("batch_size", None)
+    weights = kwargs.pop("weights", None)
+    given = {
+        name: kwargs.pop(name)
+        for name in ("input_dim", "input_shape", "batch_input_shape", "batch_shape")
+        if kwargs.get(name) is not None
+    }
+    for name in ("input_dim", "input_shape", "batch_input_shape", "batch_shape"):
+        kwargs.pop(name, None)
+    if kwargs:
+        known = [
+            n for c in type(layer).__mro__ if "__init__" in vars(c) for n in init_signature(c).parameters
+        ]
+        hints = "".join(
+            did_you_mean(k, [n for n in known if n not in ("self", "kwargs", "args")]) for k in kwargs
+        )
+        raise ValueError(f"Unrecognized keyword arguments passed to {type(layer).__name__}: {kwargs}.{hints}")
+    if not given:
+        return None, weights
+    name, value = next(iter(given.items()))
+    if name == "input_dim":
+        shape = (batch_size, int(value))
+    else:
+        shape = _shape(layer, name, value)
+        shape = shape if name.startswith("batch") else (batch_size, *shape)
+    warnings.warn(
+        f"`{name}` is the legacy way to say a layer's input shape, and it works. In new code, prefer "
+        f"`Input({'batch_shape=' + str(shape) if shape[0] is not None else shape[1:]})` as the first layer of the model.",
+        stacklevel=4,
+    )
+    return shape, weights
+
+
+def _shape(layer, name, value):
+    if isinstance(value, int):
+        raise ShapeError(
+            f"Cannot convert '{value}' to a shape.",
+            layer=layer,
+            argument=name,
+            got=str(value),
+            expected="a tuple of axis lengths",
+            cause=f"`({value})` is the integer {value}: a tuple of one element needs a comma",
+            fix=f"`{name}=({value},)`",
+        )
+    return standardize_shape(value)
