@@ -94,6 +94,7 @@ def deserialize(config, custom_objects=None):
     layer = deserialize_keras_object(config, custom_objects=custom_objects)
     if not isinstance(layer, Layer):
         raise ValueError(
-            f"`layers.deserialize` was passed a `config` object that is not a `lamina.layers.Layer`. Received: {config}"
+            "`layers.deserialize` was passed a `config` object that is not a `lamina.layers.Layer`. "
+            f"Received: {config}"
         )
     return layer

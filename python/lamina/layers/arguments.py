@@ -44,8 +44,8 @@ def pair_of_pairs(value, name):
         value = (value, value)
     if not hasattr(value, "__len__"):
         raise ValueError(
-            f"`{name}` should be either an int, a tuple of 2 ints (symmetric_height, symmetric_width), or a tuple "
-            f"of 2 tuples of 2 ints ((top, bottom), (left, right)). Received: {name}={value}."
+            f"`{name}` should be either an int, a tuple of 2 ints (symmetric_height, symmetric_width), or a "
+            f"tuple of 2 tuples of 2 ints ((top, bottom), (left, right)). Received: {name}={value}."
         )
     if len(value) != 2:
         raise ValueError(f"`{name}` should have two elements. Received: {name}={value}.")
@@ -108,6 +108,7 @@ def refuse_quantization(quantization_config):
     """Quantized layers do not exist here; the argument is known so that Keras's configs load."""
     if quantization_config is not None:
         raise ValueError(
-            f"Quantization is not supported. Received: quantization_config={quantization_config}; leave it None."
+            "Quantization is not supported: leave `quantization_config` None. "
+            f"Received: quantization_config={quantization_config}"
         )
     return None

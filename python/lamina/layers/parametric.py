@@ -5,7 +5,7 @@ from lamina.layers.layer import Layer
 
 
 class ParametricLayer(Layer):
-    """Keeps `<name>_initializer`, `<name>_regularizer` and `<name>_constraint` beside each weight `<name>`."""
+    """Keeps `<name>_initializer`, `<name>_regularizer` and `<name>_constraint` of each weight `<name>`."""
 
     def _weight_options(self, name, initializer, regularizer=None, constraint=None):
         """Resolve what the user said about the weight `name`: objects, names or configs."""
@@ -44,8 +44,8 @@ class LowRankAdaptation:
         name = self._lora_weight
         if not self.built:
             raise AttributeError(
-                f"You must build the layer before accessing `{name}`: the layer '{self.name}' has not been built, "
-                "so its input shape, and with it its weights, are unknown. Call it on data or use `build(input_shape)`."
+                f"You must build the layer before accessing `{name}`: the input shape of '{self.name}' is "
+                "unknown, and so are its weights. Call it on data or use `build(input_shape)`."
             )
         weight = getattr(self, f"_{name}")
         if not self.lora_enabled:
@@ -58,8 +58,8 @@ class LowRankAdaptation:
         name = self._lora_weight
         if getattr(self, f"{name}_constraint"):
             raise ValueError(
-                f"Lora is incompatible with {name} constraints. In order to enable lora on this layer, remove the "
-                f"`{name}_constraint` argument."
+                f"Lora is incompatible with {name} constraints. In order to enable lora on this layer, "
+                f"remove the `{name}_constraint` argument."
             )
         if not self.built:
             raise ValueError("Cannot enable lora on a layer that isn't yet built.")

@@ -62,7 +62,8 @@ class LeakyReLU(Layer):
 class PReLU(ParametricLayer):
     """`x` for x >= 0, `alpha * x` below, with a trained `alpha` per element.
 
-    `shared_axes` are axes (batch is axis 0) along which one `alpha` serves all: [1, 2] on images gives one per channel.
+    `shared_axes` are axes (batch is axis 0) along which one `alpha` serves all: [1, 2] on images gives one
+    per channel.
     Source: He et al., 2015, https://arxiv.org/abs/1502.01852.
     """
 

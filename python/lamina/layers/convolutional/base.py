@@ -10,7 +10,7 @@ SPATIAL_AXES = {1: ("time",), 2: ("height", "width")}
 
 
 class Convolution(ParametricLayer):
-    """A layer that slides a window over `rank` spatial axes. Subclasses give the kernels and the operation."""
+    """A layer that slides a window over `rank` spatial axes. Subclasses give the kernels and the op."""
 
     rank: int
 
@@ -38,6 +38,29 @@ class Convolution(ParametricLayer):
     def _channel_axis(self):
         return -1 if self.data_format == "channels_last" else 1
 
+    def _check_input(self, arguments):
+        try:
+            super()._check_input(arguments)
+        except ShapeError as error:
+            self._explain_layout(error, tuple(next(iter(arguments.values())).shape))
+            raise
+
+    def _explain_layout(self, error, shape):
+        """Say so where the channel axis is missing, or stands where the other layout has it."""
+        first, ndim = self.data_format == "channels_first", self.rank + 2
+        if len(shape) == ndim:
+            error.axes = self._axes()
+        if len(shape) == ndim - 1:
+            sizes, index = ((1, *shape[1:]), "[:, None]") if first else ((*shape[1:], 1), "[..., None]")
+            error.cause = "the channel axis is missing"
+            error.fix = f"`Input({sizes})` and `x{index}` for one channel; `x[None]` if this is one sample"
+        elif len(shape) == ndim and self.built:
+            channels, other = self.input_spec.axes[self._channel_axis], 1 if not first else ndim - 1
+            if shape[other] == channels:
+                layout, source, target = ("channels_last", -1, 1) if first else ("channels_first", 1, -1)
+                error.cause = f"axis {other} holds the {channels} channels"
+                error.fix = f'`np.moveaxis(x, {source}, {target})`, or `data_format="{layout}"` in this layer'
+
     def _take_input_shape(self, input_shape):
         """Check the input shape, remember its channels, and return how many there are."""
         ndim = self.rank + 2
@@ -47,14 +70,14 @@ class Convolution(ParametricLayer):
                 layer=self,
                 argument="inputs",
                 got=tuple(input_shape),
-                expected=f"{ndim} axes: {self._axes_text()}",
+                expected=f"{ndim} axes: ({', '.join(self._axes())})",
             )
         channels = known_axis(input_shape, self._channel_axis, self, "channels")
         self.input_spec = InputSpec(min_ndim=ndim, axes={self._channel_axis: channels})
         return channels
 
     def _check_output_size(self, input_shape):
-        """With `valid` padding the window must fit: `(size - dilation * (kernel - 1) - 1) // stride + 1 > 0`."""
+        """With `valid` padding, `(size - dilation * (kernel - 1) - 1) // stride + 1` must be positive."""
         if self.padding != "valid":
             return
         first = 1 if self.data_format == "channels_last" else 2
@@ -69,21 +92,19 @@ class Convolution(ParametricLayer):
                     layer=self,
                     argument="inputs",
                     got=tuple(input_shape),
+                    axes=self._axes(),
                     expected=f"{name} >= {reach}",
                     cause=(
-                        f"output {name} = floor(({size} - {dilation} * ({kernel} - 1) - 1) / {stride}) + 1 = {output}: "
-                        f"the window covers {reach} and the input has {size}"
+                        f"output {name} = floor(({size} - {dilation} * ({kernel} - 1) - 1) / {stride}) + 1 "
+                        f"= {output}: the window covers {reach} and the input has {size}"
                     ),
                     fix='use padding="same", a smaller kernel_size, or less pooling before this layer',
                 )
 
-    def _axes_text(self):
-        spatial = ", ".join(SPATIAL_AXES[self.rank])
-        return (
-            f"(batch, {spatial}, channels)"
-            if self.data_format == "channels_last"
-            else f"(batch, channels, {spatial})"
-        )
+    def _axes(self):
+        spatial = SPATIAL_AXES[self.rank]
+        last = self.data_format == "channels_last"
+        return ("batch", *spatial, "channels") if last else ("batch", "channels", *spatial)
 
     def _finish(self, outputs):
         """Add the bias along the channel axis, then the activation."""

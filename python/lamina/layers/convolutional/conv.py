@@ -8,7 +8,7 @@ from lamina.layers.parametric import LowRankAdaptation
 
 
 class Conv(LowRankAdaptation, Convolution):
-    """Convolution over `rank` spatial axes, `activation(conv(inputs, kernel) + bias)`; see Conv1D and Conv2D."""
+    """`activation(conv(inputs, kernel) + bias)` over `rank` spatial axes; see Conv1D and Conv2D."""
 
     def __init__(
         self,
@@ -97,11 +97,12 @@ class Conv1D(Conv):
     """Convolution along time: `filters` windows of `kernel_size` steps.
 
     `padding="causal"` pads the past only, so that step t never sees a later one (WaveNet,
-    https://arxiv.org/abs/1609.03499). Weights: kernel (kernel_size, channels / groups, filters), bias (filters,).
+    https://arxiv.org/abs/1609.03499). Weights: kernel (kernel_size, channels / groups, filters), bias
+    (filters,).
 
     Input: (batch, time, channels), or (batch, channels, time) with `data_format="channels_first"`.
-    Output: (batch, new_time, filters) in the same layout, where valid padding gives
-    `new_time = floor((time - dilation_rate * (kernel_size - 1) - 1) / strides) + 1` and the others `ceil(time / strides)`.
+    Output: (batch, new_time, filters) in the same layout, where valid padding gives `new_time = floor((time -
+    dilation_rate * (kernel_size - 1) - 1) / strides) + 1` and the others `ceil(time / strides)`.
     Raises: ShapeError when the window does not fit or the channels do not divide into `groups`.
 
     >>> layers.Conv1D(32, 3, activation="relu")(Input((10, 128))).shape
@@ -116,9 +117,10 @@ class Conv2D(Conv):
 
     Weights: kernel (height, width, channels / groups, filters), bias (filters,).
 
-    Input: (batch, height, width, channels), or (batch, channels, height, width) with `data_format="channels_first"`.
-    Output: (batch, new_height, new_width, filters) in the same layout, where valid padding gives
-    `floor((size - dilation_rate * (kernel_size - 1) - 1) / strides) + 1` and same padding `ceil(size / strides)`.
+    Input: (batch, height, width, channels), or (batch, channels, height, width) with
+    `data_format="channels_first"`.
+    Output: (batch, new_height, new_width, filters) in the same layout, where valid padding gives `floor((size
+    - dilation_rate * (kernel_size - 1) - 1) / strides) + 1` and same padding `ceil(size / strides)`.
     Raises: ShapeError when the window does not fit or the channels do not divide into `groups`.
 
     >>> layers.Conv2D(8, 3)(Input((50, 50, 3))).shape

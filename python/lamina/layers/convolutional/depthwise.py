@@ -6,7 +6,7 @@ from lamina.layers.convolutional.base import Convolution
 
 
 class DepthwiseConv(Convolution):
-    """Each channel convolved with its own `depth_multiplier` windows; see DepthwiseConv1D and DepthwiseConv2D."""
+    """Each channel convolved with its own `depth_multiplier` windows; see DepthwiseConv1D and 2D."""
 
     def __init__(
         self,
@@ -56,9 +56,9 @@ class DepthwiseConv(Convolution):
 class DepthwiseConv1D(DepthwiseConv):
     """Convolution along time, each channel by itself.
 
-    Input: (batch, time, channels). Output: (batch, new_time, channels * depth_multiplier), sizes as in Conv1D;
-    channels stand at axis 1 with `data_format="channels_first"`. Weights: kernel (kernel_size, channels,
-    depth_multiplier), bias (channels * depth_multiplier,).
+    Input: (batch, time, channels). Output: (batch, new_time, channels * depth_multiplier), sizes as in
+    Conv1D; channels stand at axis 1 with `data_format="channels_first"`. Weights: kernel (kernel_size,
+    channels, depth_multiplier), bias (channels * depth_multiplier,).
     """
 
     rank = 1
@@ -67,9 +67,9 @@ class DepthwiseConv1D(DepthwiseConv):
 class DepthwiseConv2D(DepthwiseConv):
     """Convolution over images, each channel by itself.
 
-    Input: (batch, height, width, channels). Output: (batch, new_height, new_width, channels * depth_multiplier),
-    sizes as in Conv2D; channels stand at axis 1 with `data_format="channels_first"`. Weights: kernel
-    (height, width, channels, depth_multiplier), bias (channels * depth_multiplier,).
+    Input: (batch, height, width, channels). Output: (batch, new_height, new_width, channels *
+    depth_multiplier), sizes as in Conv2D; channels stand at axis 1 with `data_format="channels_first"`.
+    Weights: kernel (height, width, channels, depth_multiplier), bias (channels * depth_multiplier,).
 
     >>> layers.DepthwiseConv2D(3, depth_multiplier=2)(Input((10, 10, 12))).shape
     (None, 8, 8, 24)
@@ -154,9 +154,10 @@ class SeparableConv1D(SeparableConv):
 class SeparableConv2D(SeparableConv):
     """DepthwiseConv2D, then a mix of its channels into `filters`.
 
-    Input: (batch, height, width, channels). Output: (batch, new_height, new_width, filters), sizes as in Conv2D.
-    Weights: depthwise_kernel (height, width, channels, depth_multiplier),
-    pointwise_kernel (1, 1, channels * depth_multiplier, filters), bias (filters,).
+    Input: (batch, height, width, channels). Output: (batch, new_height, new_width, filters), sizes as in
+    Conv2D.
+    Weights: depthwise_kernel (height, width, channels, depth_multiplier), pointwise_kernel (1, 1, channels *
+    depth_multiplier, filters), bias (filters,).
     Source: Chollet, 2016, https://arxiv.org/abs/1610.02357.
     """
 

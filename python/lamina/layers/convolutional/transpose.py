@@ -64,8 +64,9 @@ class ConvTranspose(Convolution):
 class Conv1DTranspose(ConvTranspose):
     """Transposed convolution along time.
 
-    Input: (batch, time, channels). Output: (batch, new_time, filters), with `new_time = time * strides` for same
-    padding and `time * strides + max(kernel_size - strides, 0)` for valid padding, unless `output_padding` is given.
+    Input: (batch, time, channels). Output: (batch, new_time, filters), with `new_time = time * strides` for
+    same padding and `time * strides + max(kernel_size - strides, 0)` for valid padding, unless
+    `output_padding` is given.
     Weights: kernel (kernel_size, filters, channels), bias (filters,).
     """
 
@@ -75,8 +76,8 @@ class Conv1DTranspose(ConvTranspose):
 class Conv2DTranspose(ConvTranspose):
     """Transposed convolution over images.
 
-    Input: (batch, height, width, channels). Output: (batch, new_height, new_width, filters), with
-    `new_size = size * strides` for same padding and `size * strides + max(kernel_size - strides, 0)` for valid padding,
+    Input: (batch, height, width, channels). Output: (batch, new_height, new_width, filters), with `new_size =
+    size * strides` for same padding and `size * strides + max(kernel_size - strides, 0)` for valid padding,
     unless `output_padding` is given. Weights: kernel (height, width, filters, channels), bias (filters,).
     Source: Zeiler et al., 2010, "Deconvolutional Networks".
 

@@ -9,12 +9,13 @@ from lamina.layers.layer import Layer
 class Lambda(Layer):
     """Call `function(inputs, **arguments)`, written with `lamina.ops`.
 
-    `function` may take `mask` and `training` besides. `mask` is the output's mask, or a function (inputs, mask) that
-    makes it. `output_shape` (without the batch axis, or a function of the input shape) says the shape where it
-    cannot be found by tracing the function. Weights made by the function are not tracked: write a Layer for that.
+    `function` may take `mask` and `training` besides. `mask` is the output's mask, or a function (inputs,
+    mask) that makes it. `output_shape` (without the batch axis, or a function of the input shape) says the
+    shape where it cannot be found by tracing the function. Weights made by the function are not tracked:
+    write a Layer for that.
 
-    A registered function is saved by name. A bare `lambda` has no name to find it by, and code is never read from
-    a file: give it back with `custom_objects`.
+    A registered function is saved by name. A bare `lambda` has no name to find it by, and code is never read
+    from a file: give it back with `custom_objects`.
 
     >>> layers.Lambda(lambda x: x ** 2)(Input((3,))).shape
     (None, 3)

@@ -7,7 +7,8 @@ from lamina.layers.layer import Layer
 class Masking(Layer):
     """Mask the steps whose features all equal `mask_value`; later layers that know masks skip them.
 
-    Input: (batch, time, features). Output: the same, masked steps set to 0; mask: (batch, time), True to keep.
+    Input: (batch, time, features). Output: the same, masked steps set to 0; mask: (batch, time), True to
+    keep.
     """
 
     def __init__(self, mask_value=0.0, **kwargs):

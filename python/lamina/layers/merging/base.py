@@ -8,8 +8,8 @@ from lamina.layers.layer import Layer
 class Merge(Layer):
     """Combine inputs of the same shape element by element. Sizes of 1 broadcast.
 
-    An input with fewer axes gets axes of size 1 after its batch axis. A position of the output is masked when it
-    is masked in all inputs; the output has no mask when one of the inputs has none.
+    An input with fewer axes gets axes of size 1 after its batch axis. A position of the output is masked when
+    it is masked in all inputs; the output has no mask when one of the inputs has none.
     Raises: ShapeError naming the inputs and the axis that do not fit.
     """
 
@@ -72,7 +72,8 @@ def list_of_shapes(input_shape, layer, count=None):
         )
     if count is not None and len(input_shape) != count:
         raise ShapeError(
-            f"A `{kind}` layer should be called on exactly {count} inputs. Received: input_shape={input_shape}",
+            f"A `{kind}` layer should be called on exactly {count} inputs. "
+            f"Received: input_shape={input_shape}",
             layer=layer,
             argument="inputs",
             expected=f"a list of {count} tensors",

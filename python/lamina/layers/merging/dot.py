@@ -9,8 +9,8 @@ from lamina.layers.merging.base import Merge, list_of_shapes, mismatch
 class Dot(Merge):
     """Multiply and sum over one axis of each input: `axes` (one for both, or a pair; never the batch axis 0).
 
-    (batch, 2, 5) and (batch, 10, 2) with `axes=(1, 2)` give (batch, 5, 10); two (batch, n) inputs give (batch, 1).
-    `normalize=True` divides by the L2 norms first, which gives the cosine proximity.
+    (batch, 2, 5) and (batch, 10, 2) with `axes=(1, 2)` give (batch, 5, 10); two (batch, n) inputs give
+    (batch, 1). `normalize=True` divides by the L2 norms first, which gives the cosine proximity.
     Raises: ShapeError when the two axes differ in size.
     """
 
@@ -23,7 +23,7 @@ class Dot(Merge):
                 )
             if len(axes) != 2 or not all(isinstance(axis, int) for axis in axes):
                 raise ValueError(
-                    "Invalid format for argument `axes`: it should contain two elements, which should be integers. "
+                    "Invalid format for argument `axes`: it should contain two elements, both integers. "
                     f"Received: axes={axes}"
                 )
         self.axes = axes

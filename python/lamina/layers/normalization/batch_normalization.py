@@ -12,8 +12,8 @@ class BatchNormalization(ParametricLayer):
 
     In training, mean and variance are those of the batch, over all axes but `axis`, and the moving statistics
     follow them: `moving = momentum * moving + (1 - momentum) * batch`. In inference, and when `trainable` is
-    False, the moving statistics are used and stay as they are. A mask (the input's shape without its last axis)
-    excludes positions from the batch statistics. `renorm=True` is batch renormalization
+    False, the moving statistics are used and stay as they are. A mask (the input's shape without its last
+    axis) excludes positions from the batch statistics. `renorm=True` is batch renormalization
     (https://arxiv.org/abs/1702.03275) with `renorm_clipping={"rmin": , "rmax": , "dmax": }`.
 
     Weights, each (channels,): gamma (`scale`), beta (`center`), moving_mean, moving_variance.

@@ -10,9 +10,9 @@ from lamina.layers.parametric import ParametricLayer
 class GroupNormalization(ParametricLayer):
     """Normalize each of `groups` groups of channels of each sample, then scale by gamma and shift by beta.
 
-    `groups=-1` makes each channel a group (instance normalization); `groups=1` is layer normalization over all
-    axes. Weights: gamma (`scale`) and beta (`center`), each (channels,). Input: (batch, ..., channels), with the
-    channels at `axis`. Output: same shape.
+    `groups=-1` makes each channel a group (instance normalization); `groups=1` is layer normalization over
+    all axes. Weights: gamma (`scale`) and beta (`center`), each (channels,). Input: (batch, ..., channels),
+    with the channels at `axis`. Output: same shape.
     Raises: ShapeError when the channels do not divide into the groups.
     Source: Wu and He, 2018, https://arxiv.org/abs/1803.08494.
     """
@@ -34,8 +34,8 @@ class GroupNormalization(ParametricLayer):
     ):
         if not isinstance(groups, int) or (groups <= 0 and groups != -1):
             raise ValueError(
-                "Received an invalid value for argument `groups`, expected a positive integer (or `-1` for instance "
-                f"normalization). Received: groups={groups}"
+                "Received an invalid value for argument `groups`, expected a positive integer "
+                f"(or `-1` for instance normalization). Received: groups={groups}"
             )
         super().__init__(**kwargs)
         self.groups = groups

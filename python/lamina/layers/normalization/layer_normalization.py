@@ -25,7 +25,8 @@ def _parameter_shape(layer, input_shape):
 class LayerNormalization(ParametricLayer):
     """`gamma * (x - mean) / sqrt(variance + epsilon) + beta`, over `axis` of each sample (an int or several).
 
-    `rms_scaling=True` divides by the deviation only (no mean is subtracted, there is no beta); prefer RMSNormalization.
+    `rms_scaling=True` divides by the deviation only (no mean is subtracted, there is no beta); prefer
+    RMSNormalization.
     Weights: gamma (`scale`) and beta (`center`), shaped like the normalized axes.
     Input: any shape, float. Output: same shape.
     Source: Ba et al., 2016, https://arxiv.org/abs/1607.06450.

@@ -29,7 +29,7 @@ class GlobalPooling(Layer):
 
 
 class GlobalAveragePooling1D(GlobalPooling):
-    """The mean over time. Input: (batch, time, channels). A mask (batch, time) excludes steps from the mean."""
+    """The mean over time. Input: (batch, time, channels). A mask (batch, time) excludes steps."""
 
     rank = 1
 

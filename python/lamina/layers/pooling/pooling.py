@@ -36,13 +36,14 @@ class Pooling(Layer):
         for i, name in enumerate(SPATIAL_AXES[self.rank]):
             size, window, stride = shape[first + i], self.pool_size[i], self.strides[i]
             if size is not None and size < window:
+                output = (size - window) // stride + 1
                 raise ShapeError(
                     "Computed output size would be zero or negative.",
                     layer=self,
                     argument="inputs",
                     got=tuple(shape),
                     expected=f"{name} >= {window}",
-                    cause=f"output {name} = floor(({size} - {window}) / {stride}) + 1 = {(size - window) // stride + 1}",
+                    cause=f"output {name} = floor(({size} - {window}) / {stride}) + 1 = {output}",
                     fix='use padding="same", a smaller pool_size, or less pooling before this layer',
                 )
 

@@ -8,10 +8,11 @@ from lamina.layers.layer import Layer
 class CategoryEncoding(Layer):
     """Integers in [0, num_tokens) as vectors of length `num_tokens`.
 
-    `output_mode`: "one_hot" encodes each integer by itself, "multi_hot" marks which ones a sample holds, "count" says how
-    often (each occurrence weighs `count_weights`, given in the call, instead of 1).
+    `output_mode`: "one_hot" encodes each integer by itself, "multi_hot" marks which ones a sample holds,
+    "count" says how often (each occurrence weighs `count_weights`, given in the call, instead of 1).
 
-    Input: (..., n) integers. Output: (..., num_tokens); with "one_hot" (..., n, num_tokens), or (..., num_tokens) if n is 1.
+    Input: (..., n) integers. Output: (..., num_tokens); with "one_hot" (..., n, num_tokens), or (...,
+    num_tokens) if n is 1.
     """
 
     def __init__(self, num_tokens=None, output_mode="multi_hot", sparse=False, **kwargs):

@@ -11,11 +11,12 @@ from lamina.layers.layer import Layer
 class Normalization(Layer):
     """`(x - mean) / sqrt(variance)`, or back with `invert=True`.
 
-    `axis` holds the features that have their own mean and variance (an int, several, or None for one mean of everything).
-    The statistics are given as `mean` and `variance`, or learned by `adapt(data)`; before that they are 0 and 1.
+    `axis` holds the features that have their own mean and variance (an int, several, or None for one mean of
+    everything). The statistics are given as `mean` and `variance`, or learned by `adapt(data)`; before that
+    they are 0 and 1.
 
-    Weights, unless given: mean and variance, shaped like the kept axes, and count. Input: any shape. Output: same
-    shape, float. Raises: ShapeError when a kept axis is unknown or differs from the data's.
+    Weights, unless given: mean and variance, shaped like the kept axes, and count. Input: any shape. Output:
+    same shape, float. Raises: ShapeError when a kept axis is unknown or differs from the data's.
 
     >>> layer = layers.Normalization(); layer.adapt(x_train)
     """
@@ -92,7 +93,8 @@ class Normalization(Layer):
             x = np.asarray(batch[0] if isinstance(batch, tuple) else batch)
             if not self.built:
                 self.build(x.shape)
-            if x.ndim != len(self._broadcast_shape) or any(
+            ndim = len(self._broadcast_shape)
+            if x.ndim != ndim or any(
                 x.shape[axis] != self._broadcast_shape[axis] for axis in self._keep_axis
             ):
                 raise ShapeError(
@@ -100,7 +102,7 @@ class Normalization(Layer):
                     layer=self,
                     argument="data",
                     got=x.shape,
-                    expected=f"{len(self._broadcast_shape)} axes, of which {self._keep_axis} have sizes {self._feature_sizes}",
+                    expected=f"{ndim} axes, with {self._feature_sizes} along axes {self._keep_axis}",
                 )
             reduced = tuple(axis for axis in range(x.ndim) if axis not in self._keep_axis)
             count = int(np.prod([x.shape[axis] for axis in reduced]))

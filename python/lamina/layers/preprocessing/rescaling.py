@@ -5,9 +5,10 @@ from lamina.layers.layer import Layer
 
 
 class Rescaling(Layer):
-    """`inputs * scale + offset`: `Rescaling(1 / 255)` takes bytes to [0, 1], `Rescaling(1 / 127.5, offset=-1)` to [-1, 1].
+    """`inputs * scale + offset`, each a number or one number per channel.
 
-    `scale` and `offset` are numbers, or one number per channel. Input: any shape and dtype. Output: same shape, float.
+    `Rescaling(1 / 255)` takes bytes to [0, 1], `Rescaling(1 / 127.5, offset=-1)` to [-1, 1].
+    Input: any shape and dtype. Output: same shape, float.
     """
 
     def __init__(self, scale, offset=0.0, **kwargs):

@@ -5,7 +5,7 @@ from lamina.layers.layer import Layer
 
 
 class ActivityRegularization(Layer):
-    """Return the inputs, and add `l1 * sum(|x|) + l2 * sum(x ** 2)` (mean over the batch) to the model's loss."""
+    """Return the inputs, and add `l1 * sum(|x|) + l2 * sum(x ** 2)` (batch mean) to the model's loss."""
 
     def __init__(self, l1=0.0, l2=0.0, **kwargs):
         super().__init__(activity_regularizer=regularizers.L1L2(l1=l1, l2=l2), **kwargs)

@@ -9,8 +9,8 @@ from lamina.layers.layer import Layer
 class Dropout(Layer):
     """Set a fraction `rate` of the values to 0 and scale the others by `1 / (1 - rate)`, while training.
 
-    `noise_shape`: the shape of the mask, with 1 along the axes that share one decision and None for "as the input":
-    (None, 1, None) drops the same features at every step. `seed` makes the masks repeatable.
+    `noise_shape`: the shape of the mask, with 1 along the axes that share one decision and None for "as the
+    input": (None, 1, None) drops the same features at every step. `seed` makes the masks repeatable.
 
     Input: any shape, float. Output: same shape and dtype.
     Source: Srivastava et al., 2014, http://jmlr.org/papers/v15/srivastava14a.html.
@@ -51,7 +51,8 @@ class SpatialDropout1D(SpatialDropout):
 
 
 class SpatialDropout2D(SpatialDropout):
-    """Dropout that keeps or drops a feature map whole. Input: (batch, height, width, channels), or channels at axis 1.
+    """Dropout that keeps or drops a feature map whole. Input: (batch, height, width, channels), or channels
+    at axis 1.
 
     Source: Tompson et al., 2014, https://arxiv.org/abs/1411.4280.
     """

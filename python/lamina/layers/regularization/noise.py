@@ -21,7 +21,7 @@ class _Noise(Layer):
 
 
 class GaussianNoise(_Noise):
-    """Add noise of mean 0 and deviation `stddev`, while training. Input: any shape, float. Output: the same."""
+    """Add noise of mean 0 and deviation `stddev`, while training. Input: any shape, float."""
 
     def __init__(self, stddev, seed=None, **kwargs):
         super().__init__(**kwargs)

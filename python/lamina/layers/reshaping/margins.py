@@ -26,7 +26,8 @@ class ZeroPadding1D(Layer):
 class ZeroPadding2D(Layer):
     """Zeros around images: `padding` is an int, (height, width), or ((top, bottom), (left, right)).
 
-    Input: (batch, height, width, channels), or (batch, channels, height, width). Output: each side longer by its two margins.
+    Input: (batch, height, width, channels), or (batch, channels, height, width). Output: each side longer by
+    its two margins.
 
     >>> layers.ZeroPadding2D(((0, 1), (0, 1)))(Input((224, 224, 3))).shape
     (None, 225, 225, 3)
@@ -88,8 +89,9 @@ class UpSampling1D(Layer):
 class UpSampling2D(Layer):
     """Enlarge images by the integers `size` (one, or height and width).
 
-    `interpolation`: "nearest" repeats rows and columns; the others ("bilinear", "bicubic", "lanczos3", "lanczos5")
-    are those of `ops.image.resize`. Input: (batch, height, width, channels), or (batch, channels, height, width).
+    `interpolation`: "nearest" repeats rows and columns; the others ("bilinear", "bicubic", "lanczos3",
+    "lanczos5") are those of `ops.image.resize`. Input: (batch, height, width, channels), or (batch, channels,
+    height, width).
     """
 
     def __init__(self, size=(2, 2), data_format=None, interpolation="nearest", **kwargs):
@@ -122,8 +124,8 @@ def _crop(x, cropping, data_format, layer):
         size = x.shape[axis]
         if size is not None and before + after and before + after >= size:
             raise ShapeError(
-                f"Values in `cropping` argument should be smaller than the corresponding spatial dimension of the input. "
-                f"Received: cropping={layer.cropping}",
+                "Values in `cropping` argument should be smaller than the corresponding spatial dimension of "
+                f"the input. Received: cropping={layer.cropping}",
                 layer=layer,
                 argument="inputs",
                 got=tuple(x.shape),

@@ -12,8 +12,9 @@ from lamina.layers.layer import Layer
 class Flatten(Layer):
     """All axes but the batch in one: (batch, a, b, c) -> (batch, a * b * c).
 
-    With `data_format="channels_first"` the channels (axis 1) are moved last before, so that both layouts give the same order.
-    An input (batch,) becomes (batch, 1). An unknown axis makes the size unknown, and a Dense layer after it impossible.
+    With `data_format="channels_first"` the channels (axis 1) are moved last before, so that both layouts give
+    the same order. An input (batch,) becomes (batch, 1). An unknown axis makes the size unknown, and a Dense
+    layer after it impossible.
     """
 
     def __init__(self, data_format=None, **kwargs):
@@ -30,7 +31,8 @@ class Flatten(Layer):
 
 
 class Reshape(Layer):
-    """Each sample in `target_shape` (without the batch axis); one entry may be -1 and follows from the others.
+    """Each sample in `target_shape` (without the batch axis); one entry may be -1 and follows from the
+    others.
 
     Raises: ShapeError with both products when the number of values does not match.
 
@@ -48,8 +50,8 @@ class Reshape(Layer):
         self.target_shape = tuple(target_shape)
         if min(self.target_shape, default=0) < -1:
             raise ValueError(
-                "Each dimension in `target_shape` must be a non-negative integer, or `-1` for a single unknown "
-                f"dimension. Received: target_shape={self.target_shape}."
+                "Each dimension in `target_shape` must be a non-negative integer, or `-1` for a single "
+                f"unknown dimension. Received: target_shape={self.target_shape}."
             )
         if self.target_shape.count(-1) > 1:
             raise ValueError(
@@ -71,7 +73,8 @@ class Reshape(Layer):
             product = " * ".join(map(str, sizes)) or "1"
             wanted = " * ".join(str(size) for size in target if size != -1) or "1"
             raise ShapeError(
-                f"The total size of the tensor must be unchanged. Received: input_shape={sizes}, target_shape={target}",
+                "The total size of the tensor must be unchanged. "
+                f"Received: input_shape={sizes}, target_shape={target}",
                 layer=self,
                 argument="target_shape",
                 got=shape,
@@ -83,7 +86,7 @@ class Reshape(Layer):
 
 
 class Permute(Layer):
-    """Reorder the axes of each sample; `dims` counts from 1 (the batch axis 0 stays): (2, 1) swaps two axes."""
+    """Reorder the axes of each sample; `dims` counts from 1 (axis 0 stays): (2, 1) swaps two axes."""
 
     def __init__(self, dims, **kwargs):
         super().__init__(**kwargs)
