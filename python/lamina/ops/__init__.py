@@ -4,7 +4,10 @@ Each takes tensors, variables, numpy arrays, numbers and nested lists, and runs 
 recorded. Shapes that do not fit raise `lamina.errors.ShapeError` before anything is computed.
 """
 
-from lamina.ops import linalg, math, nn, numpy
+from lamina.ops import linalg as linalg
+from lamina.ops import math as math
+from lamina.ops import nn as nn
+from lamina.ops import numpy as numpy
 from lamina.ops.control import *
 from lamina.ops.core import *
 from lamina.ops.linalg import *

@@ -1,5 +1,7 @@
 """Ops on tensors as objects: making, casting, slicing, scattering. Control flow is in `lamina.ops.control`."""
 
+import numpy as np
+
 from lamina import _core, backend
 from lamina.engine.operation import op
 from lamina.ops._base import (
@@ -15,8 +17,6 @@ from lamina.ops._base import (
     static_dims,
     tensor,
 )
-
-import numpy as np
 
 _slice = slice  # the built-in, which the op of that name hides
 

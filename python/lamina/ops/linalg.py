@@ -2,13 +2,13 @@
 
 import math
 
+import numpy as np
+
 from lamina import _core
 from lamina.engine.operation import op
 from lamina.errors import ShapeError
 from lamina.ops._base import as_float, axes_of, exports, known, slice_axis, tensor
 from lamina.ops.numpy.manipulation import diagonal, swapaxes, tril, triu
-
-import numpy as np
 
 
 @op

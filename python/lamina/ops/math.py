@@ -2,11 +2,11 @@
 
 import math
 
+import numpy as np
+
 from lamina import _core
 from lamina.engine.operation import op
 from lamina.ops._base import as_float, axes_of, exports, known, limits, named, slice_axis, tensor
-
-import numpy as np
 
 
 def _unary(name, core, doc):

@@ -2,13 +2,13 @@
 
 import math
 
+import numpy as np
+
 from lamina import _core
 from lamina.engine.operation import op
 from lamina.errors import ShapeError
 from lamina.ops._base import exports, known, limits, tensor
 from lamina.ops.numpy.manipulation import repeat
-
-import numpy as np
 
 
 @op

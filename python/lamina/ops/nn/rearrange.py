@@ -1,10 +1,10 @@
 """Moves between the spatial axes and the channels of images."""
 
+import numpy as np
+
 from lamina import _core, backend
 from lamina.engine.operation import op
 from lamina.ops._base import as_float, exports, known, slice_axis, tensor
-
-import numpy as np
 
 
 def _pair(value):

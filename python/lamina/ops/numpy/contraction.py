@@ -174,44 +174,20 @@ def _contract(a, a_labels, b, b_labels, kept):
     sizes = dict(zip(a_labels, a.shape, strict=True))
     for label, dim in zip(b_labels, b.shape, strict=True):
         sizes[label] = dim if sizes.get(label) in (None, 1) else sizes[label]
-    left = _Side(_reorder(a, a_labels, batch + rows + summed), len(batch))
-    right = _Side(_reorder(b, b_labels, batch + summed + columns), len(batch))
+    x = _reorder(a, a_labels, batch + rows + summed)
+    y = _reorder(b, b_labels, batch + summed + columns)
+    lead = len(batch)
+    x = _merge(x, lead + len(rows), len(summed))
+    y = _merge(_merge(y, lead, len(summed)), lead + 1, len(columns))
     # Without batch axes the rows may stay apart: matmul takes any leading axes of its left operand.
-    merge_rows = bool(batch)
-    x = left.merge([len(rows) if merge_rows else None, len(summed)])
-    y = right.merge([len(summed), len(columns)])
+    one_row_axis = bool(batch) or not rows
+    if one_row_axis:
+        x = _merge(x, lead, len(rows))
     z = _core.matmul(x, y)
-    lead = len(batch) + (0 if merge_rows else len(rows))
-    if merge_rows:
+    if one_row_axis:
         z = _unmerge(z, lead, [sizes[v] for v in rows])
-        lead += len(rows)
-    elif not rows:
-        z = _core.squeeze(z, [lead])
-    z = _unmerge(z, lead, [sizes[v] for v in columns])
+    z = _unmerge(z, lead + len(rows), [sizes[v] for v in columns])
     return _reorder(z, batch + rows + columns, kept)
-
-
-class _Side:
-    """One operand of a contraction, its axes in the order batch, group, group."""
-
-    def __init__(self, x, batch):
-        self.x, self.batch = x, batch
-
-    def merge(self, groups):
-        """Make each group of axes one axis. None: leave the group's axes as they are."""
-        x, at = self.x, self.batch
-        rank = len(x.shape)
-        for i, count in enumerate(groups):
-            if count is None:
-                count = rank - self.batch - sum(g for g in groups if g is not None)
-                if count == 0:  # matmul wants a row
-                    x = _core.expand_dims(x, [at])
-                    count = 1
-                at += count
-                continue
-            x = _merge(x, at, count)
-            at += 1
-        return x
 
 
 def _merge(x, at, count):

@@ -2,11 +2,11 @@
 
 import math
 
+import numpy as np
+
 from lamina import _core, backend
 from lamina.engine.operation import op
 from lamina.ops._base import exports, known_shape, one_axis, static_dims, tensor
-
-import numpy as np
 
 
 def _dtype(dtype, default=None):

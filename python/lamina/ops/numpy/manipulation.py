@@ -1,5 +1,7 @@
 """Ops that move elements and change shapes."""
 
+import numpy as np
+
 from lamina import _core
 from lamina.engine.operation import op
 from lamina.ops._base import (
@@ -14,8 +16,6 @@ from lamina.ops._base import (
     static_dims,
     tensor,
 )
-
-import numpy as np
 
 
 @op

@@ -2,11 +2,11 @@
 
 import math
 
+import numpy as np
+
 from lamina import _core
 from lamina.engine.operation import op
 from lamina.ops._base import as_float, axes_of, exports, is_symbolic, known, one_axis, product, tensor
-
-import numpy as np
 
 
 @op
