@@ -127,6 +127,12 @@ def normal(shape, mean=0.0, stddev=1.0, dtype=None, seed=None):
     return _draw("normal", "normal", shape, dtype, seed, mean, stddev)
 
 
+def normal_like(x, mean=0.0, stddev=1.0, dtype=None, seed=None):
+    """Normal floats in the shape of `x`, whose axes may be unknown while tracing. Keras reads the shape instead."""
+    dtype = _float_dtype(dtype, "normal_like")
+    return _core.random_like("normal", tensor(x), draw_seed(seed), dtype, float(mean), float(stddev))
+
+
 def truncated_normal(shape, mean=0.0, stddev=1.0, dtype=None, seed=None):
     """Normal floats within two standard deviations of the mean: what lies outside is drawn again."""
     return _draw("truncated_normal", "truncated_normal", shape, dtype, seed, mean, stddev)

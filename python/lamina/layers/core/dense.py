@@ -20,6 +20,9 @@ class Dense(LowRankAdaptation, ParametricLayer):
     (None, 5, 15)
     """
 
+    # Keras writes it only where there is one, and `Layer` does so.
+    _config_exclude = ("activity_regularizer",)
+
     def __init__(
         self,
         units,

@@ -1,6 +1,6 @@
 """Gaussian noise while training."""
 
-from lamina import ops, random
+from lamina import random
 from lamina.layers.arguments import fraction
 from lamina.layers.layer import Layer
 
@@ -15,9 +15,7 @@ class _Noise(Layer):
         self.supports_masking = True
 
     def _normal(self, inputs, mean, stddev):
-        return random.normal(
-            ops.shape(inputs), mean=mean, stddev=stddev, dtype=self.compute_dtype, seed=self.seed_generator
-        )
+        return random.normal_like(inputs, mean, stddev, dtype=self.compute_dtype, seed=self.seed_generator)
 
 
 class GaussianNoise(_Noise):

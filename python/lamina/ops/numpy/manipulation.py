@@ -43,11 +43,19 @@ def copy(x):
 def reshape(x, newshape):
     """x with another shape of as many elements; one axis may be -1 (or None): it is derived.
 
+    Where several are open, None means the size of that axis of x: (None, -1) keeps the batch and merges the rest.
+
     >>> ops.reshape(ops.zeros((2, 3)), (3, -1)).shape
     (3, 2)
     """
     if isinstance(newshape, int):
         newshape = (newshape,)
+    if sum(d is None or d == -1 for d in newshape) > 1 and None in newshape:
+        dims = [
+            ("copy", i) if d is None else ("infer", 0) if d == -1 else ("fixed", int(d))
+            for i, d in enumerate(newshape)
+        ]
+        return _core.reshape_dims(tensor(x), dims)
     return _core.reshape(tensor(x), [d if d is None else int(d) for d in newshape])
 
 
