@@ -130,18 +130,24 @@ def assert_same_paths(a, b):
 
 def pack_sequence_as(structure, flat_sequence):
     """Puts the leaves `flat_sequence` into a structure like `structure`. Raises `ValueError` when their counts differ."""
-    leaves = list(flat_sequence)
-    expected = len(flatten(structure))
-    if expected != len(leaves):
-        raise ValueError(f"The structure has {expected} leaves, but {len(leaves)} values were given.")
-    values = iter(leaves)
+    leaves = flat_sequence if isinstance(flat_sequence, (list, tuple)) else list(flat_sequence)
+    packed, used = _pack(structure, leaves, 0)
+    if used != len(leaves):
+        raise ValueError(
+            f"The structure has {len(flatten(structure))} leaves, but {len(leaves)} values were given."
+        )
+    return packed
 
-    def pack(node):
-        if not is_nested(node):
-            return next(values)
-        return _rebuild(node, [pack(child) for _, child in _items(node)])
 
-    return pack(structure)
+def _pack(structure, leaves, used):
+    """`structure` filled with `leaves` from position `used` on, and the position after the last one taken."""
+    if not is_nested(structure):
+        return leaves[used] if used < len(leaves) else None, used + 1
+    children = []
+    for _, child in _items(structure):
+        child, used = _pack(child, leaves, used)
+        children.append(child)
+    return _rebuild(structure, children), used
 
 
 def traverse(func, structure, top_down=True):

@@ -246,6 +246,7 @@ def test_one_sample_weight_stands_for_all_outputs():
 def test_the_last_samples_are_for_validation():
     (x, y, w), (vx, vy, vw) = arrays.train_validation_split((X, Y, None), 0.2)
     assert (len(x), len(vx)) == (8, 2)
+    assert y.tolist() == list(range(8))
     assert vy.tolist() == [8, 9]
     assert w is None
     assert vw is None
