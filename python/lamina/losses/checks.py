@@ -1,0 +1,188 @@
+"""What targets, predictions, weights and labels must look like. Shapes are checked before anything is computed.
+
+Nothing here broadcasts in silence: targets of shape (8, 1) against outputs of shape (8, 10, 1) would pair every target
+with ten outputs, so they are an error that names the likely cause. Unknown axes (None) fit anything.
+"""
+
+from lamina import ops
+from lamina.errors import ShapeError
+
+_AXES = {
+    1: ("batch",),
+    2: ("batch", "features"),
+    3: ("batch", "time", "features"),
+    4: ("batch", "height", "width", "channels"),
+    5: ("batch", "depth", "height", "width", "channels"),
+}
+_WITH_SPARSE_FORM = ("categorical_crossentropy", "categorical_accuracy", "top_k_categorical_accuracy")
+
+
+def _fits(a, b):
+    """Are two shapes equal, an unknown axis being equal to anything?"""
+    return len(a) == len(b) and all(m is None or n is None or m == n for m, n in zip(a, b, strict=True))
+
+
+def squeeze_or_expand_to_same_rank(x1, x2, expand_rank_1=True):
+    """If the ranks differ by one and the longer shape ends in 1, drop that axis (or give a 1-D partner one)."""
+    rank1, rank2 = len(x1.shape), len(x2.shape)
+    if rank1 == rank2 + 1 and x1.shape[-1] == 1:
+        if rank2 == 1 and expand_rank_1:
+            x2 = ops.expand_dims(x2, -1)
+        else:
+            x1 = ops.squeeze(x1, -1)
+    elif rank2 == rank1 + 1 and x2.shape[-1] == 1:
+        if rank1 == 1 and expand_rank_1:
+            x1 = ops.expand_dims(x1, -1)
+        else:
+            x2 = ops.squeeze(x2, -1)
+    return x1, x2
+
+
+def paired(name, y_true, y_pred, kind="value"):
+    """Both as tensors of `y_pred`'s dtype and of one shape; ShapeError if they are not made for each other.
+
+    A scalar target is compared with every output. `kind` ("value", "binary" or "one-hot") says what a target is,
+    which decides the cause and the fix that a message names.
+    """
+    y_pred = ops.convert_to_tensor(y_pred)
+    y_true = ops.convert_to_tensor(y_true, dtype=y_pred.dtype)
+    target, output = tuple(y_true.shape), tuple(y_pred.shape)
+    y_true, y_pred = squeeze_or_expand_to_same_rank(y_true, y_pred)
+    if target and not _fits(y_true.shape, y_pred.shape):
+        raise _mismatch(name, target, output, kind)
+    return y_true, y_pred
+
+
+def sparse_labels(name, y_true, y_pred, axis=-1):
+    """Class ids without their trailing axis of 1: `y_pred`'s shape without `axis`; ShapeError if they are not that."""
+    target, output = tuple(y_true.shape), tuple(y_pred.shape)
+    if not output:
+        raise ShapeError(
+            "Argument `output` must be at least rank 1.",
+            op=name,
+            argument="y_pred",
+            got=output,
+            expected="(batch, classes)",
+            fix="let the model end in one value per class: `Dense(classes)`",
+        )
+    axis %= len(output)
+    expected = output[:axis] + output[axis + 1 :]
+    if (
+        len(target) == len(output)
+        and target[axis] == 1
+        and _fits(target[:axis] + target[axis + 1 :], expected)
+    ):
+        return ops.squeeze(y_true, axis)
+    if not _fits(target, expected):
+        raise _mismatch(name, target, output, "sparse", expected)
+    return y_true
+
+
+def _mismatch(name, target, output, kind, expected=None):
+    cause, fix = _diagnose(name, target, output, kind)
+    upto = " up until the last dimension" if kind == "sparse" else ""
+    return ShapeError(
+        f"Arguments `target` and `output` must have the same shape{upto}. "
+        f"Received: target.shape={target}, output.shape={output}",
+        op=name,
+        argument="y_true",
+        got=target,
+        expected=output if expected is None else expected,
+        axes=_AXES.get(len(target)),
+        cause=cause,
+        fix=fix,
+    )
+
+
+def _diagnose(name, target, output, kind):
+    """The likely cause of a mismatch, and a fix that can be pasted."""
+    if target and output and None not in (target[0], output[0]) and target[0] != output[0]:
+        return (
+            f"y_true has {target[0]} samples and y_pred has {output[0]}",
+            "pass one target per sample: len(y) == len(x)",
+        )
+    classes = output[-1] if output else None
+    if kind == "sparse":
+        if _fits(target, output):
+            return (
+                "the targets look one-hot, class ids (integers) are expected",
+                f'use "{name.removeprefix("sparse_")}", or pass class ids: `y.argmax(-1)`',
+            )
+        return "one class id per output vector is expected", "give the targets the expected shape"
+    if kind == "one-hot" and (_fits(target, output[:-1]) or _fits(target, (*output[:-1], 1))):
+        sparse = f'use "sparse_{name}", or ' if name in _WITH_SPARSE_FORM else ""
+        return (
+            "the targets look like class ids (integers), one column per class is expected",
+            f"{sparse}pass one-hot targets: `to_categorical(y, {classes})`",
+        )
+    if len(target) == len(output) and classes == 1 and _fits(target[:-1], output[:-1]):
+        columns = target[-1]
+        fix = f"end the model in `Dense({columns})`, or pass one column: `y[..., :1]`"
+        if kind == "binary":
+            fix = (
+                f'end the model in `Dense({columns}, activation="softmax")` with '
+                '`loss="categorical_crossentropy"`, or pass one column of 0 and 1: `y.argmax(-1)`'
+            )
+        return f"the model puts out one value where the targets have {columns} columns", fix
+    if 0 < len(target) < len(output) or (len(target) == len(output) and target[-1] == 1):
+        return (
+            "the model puts out more values per sample than there are targets; broadcasting would compare each "
+            "target with all of them",
+            "reduce the output (`Dense(1)` after `Flatten()`, or `return_sequences=False`), "
+            f"or pass targets of shape {output}",
+        )
+    return "the targets do not have one value per output", f"pass targets of shape {output}"
+
+
+def fit_weights(values, sample_weight):
+    """`sample_weight` ready to multiply `values`: equal axes from the left, missing axes added on the right."""
+    values, sample_weight = squeeze_or_expand_to_same_rank(values, sample_weight)
+    shape, weights = tuple(values.shape), tuple(sample_weight.shape)
+    if len(weights) > len(shape) or any(
+        w not in (None, 1) and v is not None and v != w for v, w in zip(shape, weights, strict=False)
+    ):
+        raise ShapeError(
+            f"Argument `sample_weight` does not fit the values it weights. Received: sample_weight.shape={weights}, "
+            f"values.shape={shape}",
+            op="sample_weight",
+            argument="sample_weight",
+            got=weights,
+            expected=f"{shape[:1]} or {shape}",
+            axes=_AXES.get(len(weights)),
+            cause="weights are matched with the values axis by axis, from the batch axis on",
+            fix="pass one weight per sample, or one per value",
+        )
+    while 0 < len(sample_weight.shape) < len(shape):
+        sample_weight = ops.expand_dims(sample_weight, -1)
+    return values, sample_weight
+
+
+def check_labels(y_true, num_classes, name="sparse_categorical_crossentropy", ignore_class=None):
+    """Raises ValueError when a class id lies outside `0 .. num_classes - 1` and says where the first one is.
+
+    Only for data that is at hand: an array, or a tensor outside a trace.
+    """
+    y_true = ops.convert_to_tensor(y_true)
+    valid = ops.logical_and(ops.greater_equal(y_true, 0), ops.less(y_true, num_classes))
+    if ignore_class is not None:
+        valid = ops.logical_or(valid, ops.equal(y_true, ignore_class))
+    if bool(ops.all(valid)):
+        return
+    position = int(ops.argmin(ops.cast(ops.reshape(valid, [-1]), "int32")))
+    label = float(ops.reshape(y_true, [-1])[position])
+    label = int(label) if label == label // 1 else label
+    row = position
+    for size in tuple(y_true.shape)[1:]:
+        row //= size
+    fix = "renumber the labels from 0, or leave them out with `ignore_class`"
+    if isinstance(label, int) and label >= num_classes:
+        fix = f"end the model in `Dense({label + 1})` if there are that many classes, or renumber the labels from 0"
+    raise ValueError(
+        f"{name}: label {label} at row {row} is outside the {num_classes} classes of the output "
+        f"(valid labels: 0 to {num_classes - 1}).\n  fix: {fix}"
+    )
+
+
+def has_data(x):
+    """Can the elements of this tensor be read now (no trace is in progress)?"""
+    return hasattr(x, "numpy")

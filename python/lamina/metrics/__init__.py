@@ -1,0 +1,138 @@
+"""Metrics, by class, name or config, as in `keras.metrics`."""
+
+from lamina.losses import (
+    binary_crossentropy,
+    binary_focal_crossentropy,
+    categorical_crossentropy,
+    categorical_focal_crossentropy,
+    categorical_hinge,
+    hinge,
+    huber,
+    kl_divergence,
+    log_cosh,
+    mean_absolute_error,
+    mean_absolute_percentage_error,
+    mean_squared_error,
+    mean_squared_logarithmic_error,
+    poisson,
+    sparse_categorical_crossentropy,
+    squared_hinge,
+)
+from lamina.lookup import Family
+from lamina.metrics.accuracy import (
+    Accuracy,
+    BinaryAccuracy,
+    CategoricalAccuracy,
+    SparseCategoricalAccuracy,
+    SparseTopKCategoricalAccuracy,
+    TopKCategoricalAccuracy,
+    binary_accuracy,
+    categorical_accuracy,
+    sparse_categorical_accuracy,
+    sparse_top_k_categorical_accuracy,
+    top_k_categorical_accuracy,
+)
+from lamina.metrics.auc import AUC
+from lamina.metrics.confusion import (
+    FalseNegatives,
+    FalsePositives,
+    Precision,
+    PrecisionAtRecall,
+    Recall,
+    RecallAtPrecision,
+    SensitivityAtSpecificity,
+    SpecificityAtSensitivity,
+    TrueNegatives,
+    TruePositives,
+)
+from lamina.metrics.f_score import F1Score, FBetaScore
+from lamina.metrics.iou import BinaryIoU, IoU, MeanIoU, OneHotIoU, OneHotMeanIoU
+from lamina.metrics.metric import Metric
+from lamina.metrics.reduction import Mean, MeanMetricWrapper, Sum
+from lamina.metrics.regression import (
+    BinaryCrossentropy,
+    CategoricalCrossentropy,
+    CategoricalHinge,
+    ConcordanceCorrelation,
+    CosineSimilarity,
+    Hinge,
+    KLDivergence,
+    LogCoshError,
+    MeanAbsoluteError,
+    MeanAbsolutePercentageError,
+    MeanSquaredError,
+    MeanSquaredLogarithmicError,
+    PearsonCorrelation,
+    Poisson,
+    R2Score,
+    RootMeanSquaredError,
+    SparseCategoricalCrossentropy,
+    SquaredHinge,
+    concordance_correlation,
+    pearson_correlation,
+)
+
+_CLASSES = (
+    *(
+        AUC,
+        Accuracy,
+        BinaryAccuracy,
+        BinaryCrossentropy,
+        BinaryIoU,
+        CategoricalAccuracy,
+        CategoricalCrossentropy,
+    ),
+    *(CategoricalHinge, ConcordanceCorrelation, CosineSimilarity, F1Score, FBetaScore, FalseNegatives),
+    *(FalsePositives, Hinge, IoU, KLDivergence, LogCoshError, Mean, MeanAbsoluteError),
+    *(MeanAbsolutePercentageError, MeanIoU, MeanMetricWrapper, MeanSquaredError, MeanSquaredLogarithmicError),
+    *(
+        Metric,
+        OneHotIoU,
+        OneHotMeanIoU,
+        PearsonCorrelation,
+        Poisson,
+        Precision,
+        PrecisionAtRecall,
+        R2Score,
+        Recall,
+    ),
+    *(RecallAtPrecision, RootMeanSquaredError, SensitivityAtSpecificity, SparseCategoricalAccuracy),
+    *(
+        SparseCategoricalCrossentropy,
+        SparseTopKCategoricalAccuracy,
+        SpecificityAtSensitivity,
+        SquaredHinge,
+        Sum,
+    ),
+    *(TopKCategoricalAccuracy, TrueNegatives, TruePositives),
+)
+_SHORT = {
+    "bce": BinaryCrossentropy,
+    "mse": MeanSquaredError,
+    "mae": MeanAbsoluteError,
+    "mape": MeanAbsolutePercentageError,
+    "msle": MeanSquaredLogarithmicError,
+}
+# In `compile`, "acc" and "accuracy" stand for the accuracy that fits the model's output.
+_ALIASES = _SHORT | {name.upper(): cls for name, cls in _SHORT.items()}
+_ALIASES |= {"acc": Accuracy, "kld": KLDivergence, "logcosh": LogCoshError, "rmse": RootMeanSquaredError}
+_family = Family("metric", _CLASSES, _ALIASES)
+
+
+def serialize(metric):
+    """A metric as a config dictionary."""
+    return _family.serialize(metric)
+
+
+def deserialize(config, custom_objects=None):
+    """The metric that a config dictionary, or a name, describes."""
+    return _family.deserialize(config, custom_objects)
+
+
+def get(identifier):
+    """A metric from its name, its config, its class, or itself; None stays None; a plain function stays a function.
+
+    >>> get("mse").name
+    'mean_squared_error'
+    """
+    return _family.get(identifier)
