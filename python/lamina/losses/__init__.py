@@ -1,5 +1,6 @@
 """Losses, by class, function, name or config, as in `keras.losses`."""
 
+from lamina.lookup import Family
 from lamina.losses.classes import (
     BinaryCrossentropy,
     BinaryFocalCrossentropy,
@@ -48,7 +49,6 @@ from lamina.losses.functions import (
     tversky,
 )
 from lamina.losses.loss import Loss
-from lamina.lookup import Family
 
 _CLASSES = (
     *(BinaryCrossentropy, BinaryFocalCrossentropy, CategoricalCrossentropy, CategoricalFocalCrossentropy),

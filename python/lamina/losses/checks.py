@@ -1,7 +1,8 @@
-"""What targets, predictions, weights and labels must look like. Shapes are checked before anything is computed.
+"""What targets, predictions, weights and labels must look like, checked before anything is computed.
 
-Nothing here broadcasts in silence: targets of shape (8, 1) against outputs of shape (8, 10, 1) would pair every target
-with ten outputs, so they are an error that names the likely cause. Unknown axes (None) fit anything.
+Nothing here broadcasts in silence: targets of shape (8, 1) against outputs of shape (8, 10, 1) would pair
+every target with ten outputs, so they are an error that names the likely cause. Unknown axes (None) fit
+anything.
 """
 
 from lamina import ops
@@ -23,7 +24,7 @@ def _fits(a, b):
 
 
 def squeeze_or_expand_to_same_rank(x1, x2, expand_rank_1=True):
-    """If the ranks differ by one and the longer shape ends in 1, drop that axis (or give a 1-D partner one)."""
+    """If the longer shape has one axis more, of size 1, at its end: drop it, or give a 1-D partner one."""
     rank1, rank2 = len(x1.shape), len(x2.shape)
     if rank1 == rank2 + 1 and x1.shape[-1] == 1:
         if rank2 == 1 and expand_rank_1:
@@ -41,8 +42,8 @@ def squeeze_or_expand_to_same_rank(x1, x2, expand_rank_1=True):
 def paired(name, y_true, y_pred, kind="value"):
     """Both as tensors of `y_pred`'s dtype and of one shape; ShapeError if they are not made for each other.
 
-    A scalar target is compared with every output. `kind` ("value", "binary" or "one-hot") says what a target is,
-    which decides the cause and the fix that a message names.
+    A scalar target is compared with every output. `kind` ("value", "binary" or "one-hot") says what a target
+    is, which decides the cause and the fix that a message names.
     """
     y_pred = ops.convert_to_tensor(y_pred)
     y_true = ops.convert_to_tensor(y_true, dtype=y_pred.dtype)
@@ -54,7 +55,7 @@ def paired(name, y_true, y_pred, kind="value"):
 
 
 def sparse_labels(name, y_true, y_pred, axis=-1):
-    """Class ids without their trailing axis of 1: `y_pred`'s shape without `axis`; ShapeError if they are not that."""
+    """Class ids without their axis of 1; ShapeError unless they have `y_pred`'s shape without `axis`."""
     target, output = tuple(y_true.shape), tuple(y_pred.shape)
     if not output:
         raise ShapeError(
@@ -126,23 +127,22 @@ def _diagnose(name, target, output, kind):
         return f"the model puts out one value where the targets have {columns} columns", fix
     if 0 < len(target) < len(output) or (len(target) == len(output) and target[-1] == 1):
         return (
-            "the model puts out more values per sample than there are targets; broadcasting would compare each "
-            "target with all of them",
-            "reduce the output (`Dense(1)` after `Flatten()`, or `return_sequences=False`), "
-            f"or pass targets of shape {output}",
+            "broadcasting would compare each target with several outputs",
+            f"reduce the output (`Dense(1)`, `return_sequences=False`), or pass targets of shape {output}",
         )
     return "the targets do not have one value per output", f"pass targets of shape {output}"
 
 
 def fit_weights(values, sample_weight):
-    """`sample_weight` ready to multiply `values`: equal axes from the left, missing axes added on the right."""
+    """Values, and weights ready to multiply them: axes agree from the left, missing ones are added."""
     values, sample_weight = squeeze_or_expand_to_same_rank(values, sample_weight)
     shape, weights = tuple(values.shape), tuple(sample_weight.shape)
     if len(weights) > len(shape) or any(
         w not in (None, 1) and v is not None and v != w for v, w in zip(shape, weights, strict=False)
     ):
         raise ShapeError(
-            f"Argument `sample_weight` does not fit the values it weights. Received: sample_weight.shape={weights}, "
+            "Argument `sample_weight` does not fit the values it weights. Received: "
+            f"sample_weight.shape={weights}, "
             f"values.shape={shape}",
             op="sample_weight",
             argument="sample_weight",
@@ -176,7 +176,7 @@ def check_labels(y_true, num_classes, name="sparse_categorical_crossentropy", ig
         row //= size
     fix = "renumber the labels from 0, or leave them out with `ignore_class`"
     if isinstance(label, int) and label >= num_classes:
-        fix = f"end the model in `Dense({label + 1})` if there are that many classes, or renumber the labels from 0"
+        fix = f"end the model in `Dense({label + 1})` for {label + 1} classes, or renumber the labels from 0"
     raise ValueError(
         f"{name}: label {label} at row {row} is outside the {num_classes} classes of the output "
         f"(valid labels: 0 to {num_classes - 1}).\n  fix: {fix}"

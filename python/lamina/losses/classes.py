@@ -8,7 +8,7 @@ from lamina.saving.serialization import deserialize_keras_object, serialize_kera
 
 
 class LossFunctionWrapper(Loss):
-    """`fn(y_true, y_pred, **kwargs)` as a `Loss`. Ranks that differ by a trailing axis of 1 are lined up first."""
+    """`fn(y_true, y_pred, **kwargs)` as a `Loss`; ranks that differ by an axis of 1 are lined up first."""
 
     def __init__(self, fn, reduction="sum_over_batch_size", name=None, dtype=None, **kwargs):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
@@ -16,7 +16,7 @@ class LossFunctionWrapper(Loss):
         self._fn_kwargs = kwargs
 
     def call(self, y_true, y_pred):
-        # The functions of this library line ranks up themselves, and name the original shapes when they do not fit.
+        # lamina's own functions line ranks up themselves, to name the original shapes in an error.
         if getattr(functions, getattr(self.fn, "__name__", ""), None) is not self.fn:
             pairs = tree.map_structure(squeeze_or_expand_to_same_rank, y_true, y_pred)
             y_true, y_pred = (
@@ -44,8 +44,8 @@ class LossFunctionWrapper(Loss):
 class _Named(LossFunctionWrapper):
     """A loss of this library: its settings are attributes and, with name and reduction, its config."""
 
-    # Settings that Keras leaves out of the config (and so loses): written only where they differ from the default.
-    _quiet = {}
+    # Settings that Keras leaves out of the config: written only where they are not these defaults.
+    _quiet = ()
 
     def __init__(self, fn, reduction, name, dtype, **settings):
         super().__init__(fn, reduction=reduction, name=name, dtype=dtype, **settings)
@@ -53,7 +53,7 @@ class _Named(LossFunctionWrapper):
             setattr(self, key, value)
 
     def get_config(self):
-        settings = {k: v for k, v in self._fn_kwargs.items() if k not in self._quiet or v != self._quiet[k]}
+        settings = {k: v for k, v in self._fn_kwargs.items() if (k, v) not in self._quiet}
         return {**Loss.get_config(self), **settings}
 
 
@@ -63,7 +63,7 @@ def _plain(class_name, fn, name=None):
     def __init__(self, reduction="sum_over_batch_size", name=name or fn.__name__, dtype=None):
         _Named.__init__(self, fn, reduction, name, dtype)
 
-    doc = f"`{fn.__name__}` as a `Loss`. Arguments: `reduction`, `name`, `dtype`, see `Loss`.\n\n    {fn.__doc__}"
+    doc = f"`{fn.__name__}` as a `Loss`, with its `reduction`, `name` and `dtype`.\n\n    {fn.__doc__}"
     return type(class_name, (_Named,), {"__init__": __init__, "__doc__": doc, "__module__": __name__})
 
 
@@ -82,7 +82,7 @@ Poisson = _plain("Poisson", functions.poisson)
 class CosineSimilarity(_Named):
     """`cosine_similarity` along `axis` as a `Loss`: -1 is the same direction, 1 the opposite one."""
 
-    _quiet = {"axis": -1}
+    _quiet = (("axis", -1),)
 
     def __init__(self, axis=-1, reduction="sum_over_batch_size", name="cosine_similarity", dtype=None):
         super().__init__(functions.cosine_similarity, reduction, name, dtype, axis=axis)
@@ -91,7 +91,7 @@ class CosineSimilarity(_Named):
 class Huber(_Named):
     """`huber` as a `Loss`: squared up to an error of `delta`, linear beyond."""
 
-    _quiet = {"delta": 1.0}
+    _quiet = (("delta", 1.0),)
 
     def __init__(self, delta=1.0, reduction="sum_over_batch_size", name="huber_loss", dtype=None):
         super().__init__(functions.huber, reduction, name, dtype, delta=delta)
@@ -229,7 +229,7 @@ class SparseCategoricalCrossentropy(_Named):
     0.6931...
     """
 
-    _quiet = {"axis": -1}
+    _quiet = (("axis", -1),)
 
     def __init__(
         self,

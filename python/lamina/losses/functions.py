@@ -1,6 +1,7 @@
-"""Loss functions: `fn(y_true, y_pred)` gives one value per sample, shape `y_pred.shape[:-1]` unless said otherwise.
+"""Loss functions: `fn(y_true, y_pred)` gives one value per sample; shape `y_pred.shape[:-1]` if not said.
 
-`y_true` is cast to `y_pred`'s dtype. Shapes that do not fit raise `ShapeError` before anything is computed; see `checks`.
+`y_true` is cast to `y_pred`'s dtype. Shapes that do not fit raise `ShapeError` before anything is computed;
+see `checks`.
 """
 
 import math
@@ -38,13 +39,13 @@ def mean_squared_logarithmic_error(y_true, y_pred):
 
 
 def cosine_similarity(y_true, y_pred, axis=-1):
-    """`-sum(unit(y_true) * unit(y_pred), axis)`: -1 for the same direction, 0 for orthogonal, 1 for opposite."""
+    """`-sum(unit(y_true) * unit(y_pred), axis)`: -1 for the same direction, 1 for the opposite one."""
     y_true, y_pred = paired("cosine_similarity", y_true, y_pred)
     return -ops.sum(ops.normalize(y_true, axis=axis) * ops.normalize(y_pred, axis=axis), axis=axis)
 
 
 def huber(y_true, y_pred, delta=1.0):
-    """Mean over the last axis of `e**2 / 2` where `|e| <= delta`, else `delta * (|e| - delta / 2)` (Huber, 1964)."""
+    """`mean(e**2 / 2 where |e| <= delta, else delta * (|e| - delta / 2), axis=-1)` (Huber, 1964)."""
     y_true, y_pred = paired("huber", y_true, y_pred)
     error = ops.abs(y_pred - y_true)
     return ops.mean(
@@ -79,7 +80,7 @@ def squared_hinge(y_true, y_pred):
 
 
 def categorical_hinge(y_true, y_pred):
-    """`max(neg - pos + 1, 0)`, `neg = max((1 - y_true) * y_pred)`, `pos = sum(y_true * y_pred)`; one-hot labels."""
+    """`max(max((1 - y_true) * y_pred) - sum(y_true * y_pred) + 1, 0)`, over classes; one-hot labels."""
     y_true, y_pred = paired("categorical_hinge", y_true, y_pred, "one-hot")
     pos = ops.sum(y_true * y_pred, axis=-1)
     neg = ops.max((1.0 - y_true) * y_pred, axis=-1)
@@ -87,7 +88,7 @@ def categorical_hinge(y_true, y_pred):
 
 
 def kl_divergence(y_true, y_pred):
-    """`sum(y_true * log(y_true / y_pred), axis=-1)`, both clipped to [epsilon, 1] (Kullback and Leibler, 1951)."""
+    """`sum(y_true * log(y_true / y_pred), axis=-1)`, both clipped to [epsilon, 1]."""
     y_true, y_pred = paired("kl_divergence", y_true, y_pred, "one-hot")
     y_true = ops.clip(y_true, backend.epsilon(), 1.0)
     y_pred = ops.clip(y_pred, backend.epsilon(), 1.0)
@@ -146,10 +147,11 @@ def categorical_focal_crossentropy(
 
 
 def sparse_categorical_crossentropy(y_true, y_pred, from_logits=False, ignore_class=None, axis=-1):
-    """`-log(p[label])` with integer labels of shape `y_pred.shape` without `axis` (a trailing axis of 1 is dropped).
+    """`-log(p[label])`; integer labels of shape `y_pred.shape` without `axis`, or with size 1 there.
 
-    Positions whose label is `ignore_class` give 0 and are masked out of a mean. A label outside the classes raises
-    ValueError wherever the labels are at hand; inside a trace it contributes 0, `fit` checks its labels before.
+    Positions whose label is `ignore_class` give 0 and are masked out of a mean. A label outside the classes
+    raises ValueError wherever the labels are at hand; inside a trace it contributes 0, `fit` checks its
+    labels before.
     """
     _check_axis(axis)
     y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
@@ -168,7 +170,10 @@ def sparse_categorical_crossentropy(y_true, y_pred, from_logits=False, ignore_cl
 
 
 def binary_crossentropy(y_true, y_pred, from_logits=False, label_smoothing=0.0, axis=-1):
-    """`mean(-y_true * log(p) - (1 - y_true) * log(1 - p), axis)`, `p` = `y_pred` or its sigmoid if `from_logits`."""
+    """`mean(-y_true * log(p) - (1 - y_true) * log(1 - p), axis)`.
+
+    `p` is `y_pred`, or its sigmoid if `from_logits`.
+    """
     y_true, y_pred = paired("binary_crossentropy", y_true, y_pred, "binary")
     if label_smoothing:
         y_true = y_true * (1.0 - label_smoothing) + 0.5 * label_smoothing
@@ -185,8 +190,9 @@ def binary_focal_crossentropy(
     label_smoothing=0.0,
     axis=-1,
 ):
-    """Binary crossentropy times `(1 - p_t)**gamma`, `p_t` the probability of the true class (Lin et al., 2018).
+    """Binary crossentropy times `(1 - p_t)**gamma` (Lin et al., 2018).
 
+    `p_t` is the predicted probability of the true class, so that what is already right weighs less.
     With `apply_class_balancing`, class 1 weighs `alpha` and class 0 weighs `1 - alpha`.
     """
     y_true, y_pred = paired("binary_focal_crossentropy", y_true, y_pred, "binary")
@@ -202,7 +208,7 @@ def binary_focal_crossentropy(
 
 
 def categorical_generalized_cross_entropy(y_true, y_pred, q):
-    """`(1 - p[label]**q) / q` with integer labels (Zhang and Sabuncu, 2018): between crossentropy and mean error."""
+    """`(1 - p[label]**q) / q`, integer labels (Zhang, Sabuncu, 2018): robust to wrong labels."""
     y_pred = ops.convert_to_tensor(y_pred)
     y_true = sparse_labels("categorical_generalized_cross_entropy", ops.convert_to_tensor(y_true), y_pred)
     if has_data(y_true):
@@ -212,14 +218,14 @@ def categorical_generalized_cross_entropy(y_true, y_pred, q):
 
 
 def dice(y_true, y_pred, axis=None):
-    """`1 - 2 * sum(y_true * y_pred) / (sum(y_true) + sum(y_pred))`, sums over `axis` (None: everything, a scalar)."""
+    """`1 - 2 * sum(y_true * y_pred) / (sum(y_true) + sum(y_pred))`; sums over `axis`, None: everything."""
     y_true, y_pred = paired("dice", y_true, y_pred)
     total = ops.sum(y_true, axis=axis) + ops.sum(y_pred, axis=axis)
     return 1.0 - 2.0 * ops.sum(y_true * y_pred, axis=axis) / (total + backend.epsilon())
 
 
 def tversky(y_true, y_pred, alpha=0.5, beta=0.5, axis=None):
-    """`1 - TP / (TP + alpha * FP + beta * FN)`, sums over `axis` (None: everything, a scalar) (Salehi et al., 2017).
+    """`1 - TP / (TP + alpha * FP + beta * FN)` (Salehi et al., 2017); sums over `axis`, None: everything.
 
     As in Keras, `alpha` weighs `y_true * (1 - y_pred)` and `beta` weighs `(1 - y_true) * y_pred`.
     """

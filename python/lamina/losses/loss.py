@@ -13,11 +13,13 @@ class Loss:
     Args:
         name: name of the loss; derived from the class if None.
         reduction: `"sum_over_batch_size"` or `"mean"` (sum of the weighted values / their number),
-            `"mean_with_sample_weight"` (sum / sum of the weights), `"sum"`, or `"none"` / None (the values as they are).
+            `"mean_with_sample_weight"` (sum / sum of the weights), `"sum"`, or `"none"` / None (the values as
+            they are).
         dtype: dtype, or dtype policy, of the computation; `floatx` if None.
 
-    Targets and predictions (a tensor, or a list, tuple or dict of them) are cast to `dtype` first. `sample_weight` has one
-    value per sample or per loss value. Values that the mask of `y_pred` hides count neither in the sum nor in the number.
+    Targets and predictions (a tensor, or a list, tuple or dict of them) are cast to `dtype` first.
+    `sample_weight` has one value per sample or per loss value. Values that the mask of `y_pred` hides count
+    neither in the sum nor in the number.
 
     >>> class AbsoluteError(Loss):
     ...     def call(self, y_true, y_pred):
@@ -59,7 +61,8 @@ class Loss:
 def standardize_reduction(reduction):
     if reduction not in REDUCTIONS:
         raise ValueError(
-            f"Invalid value for argument `reduction`. Expected one of {REDUCTIONS}. Received: reduction={reduction}"
+            f"Invalid value for argument `reduction`. Expected one of {REDUCTIONS}. Received: "
+            f"reduction={reduction}"
         )
     return reduction
 
@@ -81,7 +84,7 @@ def _is_numbers(value):
 
 
 def count(values):
-    """How many elements `values` has: an int, or a scalar of its dtype where an axis is unknown while tracing."""
+    """How many elements `values` has: an int, or a scalar of its dtype where an axis is unknown."""
     size = 1
     for dim in values.shape:
         if dim is None:
@@ -122,7 +125,7 @@ def reduce_weighted_values(
 
 
 def apply_mask(sample_weight, mask, dtype, reduction):
-    """Folds a mask into the weights. For a mean, what stays is scaled so that the hidden values do not count."""
+    """Folds a mask into the weights, scaled so that a mean does not count what is hidden."""
     if mask is None:
         return sample_weight
     weights = ops.cast(mask, dtype)

@@ -1,5 +1,6 @@
 """Metrics, by class, name or config, as in `keras.metrics`."""
 
+from lamina.lookup import Family
 from lamina.losses import (
     binary_crossentropy,
     binary_focal_crossentropy,
@@ -18,7 +19,6 @@ from lamina.losses import (
     sparse_categorical_crossentropy,
     squared_hinge,
 )
-from lamina.lookup import Family
 from lamina.metrics.accuracy import (
     Accuracy,
     BinaryAccuracy,
@@ -130,7 +130,7 @@ def deserialize(config, custom_objects=None):
 
 
 def get(identifier):
-    """A metric from its name, its config, its class, or itself; None stays None; a plain function stays a function.
+    """A metric from its name, its config, its class, or itself; None and plain functions stay as they are.
 
     >>> get("mse").name
     'mean_squared_error'

@@ -1,4 +1,4 @@
-"""Accuracies. Each function gives 1.0 where the prediction is right and 0.0 where it is wrong, as `floatx`."""
+"""Accuracies. Each function gives 1 where the prediction is right and 0 where it is not, as `floatx`."""
 
 import math
 
@@ -37,7 +37,7 @@ def sparse_categorical_accuracy(y_true, y_pred):
 
 
 def _in_top_k(labels, y_pred, k):
-    """Are fewer than `k` scores larger than the label's? NaN is the smallest score; unknown labels are misses."""
+    """Are fewer than `k` scores larger than the label's? NaN is the smallest score; no such label: no."""
     size = y_pred.shape[-1]
     known = ops.logical_and(ops.greater_equal(labels, 0), ops.less(labels, size))
     own = ops.take_along_axis(y_pred, ops.expand_dims(ops.where(known, labels, 0), -1), axis=-1)
@@ -96,7 +96,7 @@ class SparseTopKCategoricalAccuracy(NamedMeanMetric):
     """How often an integer label is among the `k` largest predictions."""
 
     _direction = "up"
-    _quiet = {"from_sorted_ids": False}
+    _quiet = (("from_sorted_ids", False),)
 
     def __init__(self, k=5, name="sparse_top_k_categorical_accuracy", dtype=None, from_sorted_ids=False):
         super().__init__(sparse_top_k_categorical_accuracy, name, dtype, k=k, from_sorted_ids=from_sorted_ids)

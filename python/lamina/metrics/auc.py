@@ -14,10 +14,10 @@ class AUC(_Confusion):
         num_thresholds: how many thresholds in [0, 1], equally spaced.
         curve: `"ROC"` (true against false positive rate), `"PR"` (precision against recall) or `"PRGAIN"`
             (precision gain against recall gain, Flach and Kull, 2015).
-        summation_method: height of a strip: `"interpolation"` (the middle; for PR the formula of Davis and Goadrich,
-            2006), `"minoring"` (the lower side) or `"majoring"` (the upper side).
+        summation_method: height of a strip: `"interpolation"` (the middle; for PR the formula of Davis and
+            Goadrich, 2006), `"minoring"` (the lower side) or `"majoring"` (the upper side).
         thresholds: numbers in [0, 1] to use instead, without 0 and 1, which are added.
-        multi_label: one area per column of (batch, labels), averaged; `num_labels` gives their number in advance.
+        multi_label: one area per column of (batch, labels), averaged; `num_labels` may give their number.
         label_weights: one weight per label.
         from_logits: `y_pred` holds logits.
 
@@ -48,7 +48,8 @@ class AUC(_Confusion):
         else:
             if num_thresholds <= 1:
                 raise ValueError(
-                    f"Argument `num_thresholds` must be an integer > 1. Received: num_thresholds={num_thresholds}"
+                    "Argument `num_thresholds` must be an integer > 1. Received: "
+                    f"num_thresholds={num_thresholds}"
                 )
             inner = [i / (num_thresholds - 1) for i in range(1, num_thresholds - 1)]
         self.num_thresholds = num_thresholds
@@ -142,7 +143,7 @@ class AUC(_Confusion):
         return ops.maximum(recall_gain, 0.0), precision_gain
 
     def _interpolated_pr(self):
-        """Strips under the precision-recall curve with true positives linear in positives between two thresholds."""
+        """Strips under the curve, true positives being linear in positives between two thresholds."""
         tp, fn = self.true_positives.value, self.false_negatives.value
         positives = tp + self.false_positives.value
         p0, p1 = positives[:-1], positives[1:]

@@ -1,4 +1,4 @@
-"""Metrics of the confusion matrix at thresholds: counts, precision, recall, and what is read off their curves."""
+"""Metrics of the confusion matrix at thresholds: counts, precision, recall, and points of their curves."""
 
 from lamina import backend, ops
 from lamina.losses.checks import fit_weights, paired
@@ -42,8 +42,8 @@ def confusion_counts(
 ):
     """Weighted true positives, false positives, true negatives and false negatives at each threshold.
 
-    A prediction is positive where `y_pred > threshold`; a label is positive where it is not 0. Each result has shape
-    (thresholds,), or (thresholds, labels) with `multi_label`.
+    A prediction is positive where `y_pred > threshold`; a label is positive where it is not 0. Each result
+    has shape (thresholds,), or (thresholds, labels) with `multi_label`.
     """
     y_true, y_pred = paired(name, y_true, ops.cast(y_pred, dtype), "one-hot")
     if top_k is not None:
@@ -82,7 +82,7 @@ def _compared(y_pred, positives, negatives, thresholds, labels):
 
 
 def _bucketed(y_pred, positives, negatives, thresholds, labels):
-    """As `_compared` for evenly spaced thresholds: a histogram of how many thresholds each prediction exceeds."""
+    """As `_compared`, for even thresholds: a histogram of how many thresholds each prediction exceeds."""
     bins, width = len(thresholds) + 1, labels or 1
     exceeded = ops.ceil(ops.clip(y_pred, 0.0, 1.0) * float(len(thresholds) - 1))
     if thresholds[0] < 0.0:
@@ -171,25 +171,25 @@ class _ConditionCount(Metric):
 
 
 class TruePositives(_ConditionCount):
-    """How many positive labels are predicted positive, `y_pred > threshold` (default 0.5), at each threshold."""
+    """How many positive labels are predicted positive, `y_pred > threshold` (0.5, or a list)."""
 
     _which = "true_positives"
 
 
 class FalsePositives(_ConditionCount):
-    """How many negative labels are predicted positive, `y_pred > threshold` (default 0.5), at each threshold."""
+    """How many negative labels are predicted positive, `y_pred > threshold` (0.5, or a list)."""
 
     _which = "false_positives"
 
 
 class TrueNegatives(_ConditionCount):
-    """How many negative labels are predicted negative, `y_pred <= threshold` (default 0.5), at each threshold."""
+    """How many negative labels are predicted negative, `y_pred <= threshold` (0.5, or a list)."""
 
     _which = "true_negatives"
 
 
 class FalseNegatives(_ConditionCount):
-    """How many positive labels are predicted negative, `y_pred <= threshold` (default 0.5), at each threshold."""
+    """How many positive labels are predicted negative, `y_pred <= threshold` (0.5, or a list)."""
 
     _which = "false_negatives"
 
@@ -233,7 +233,8 @@ class Precision(_AtThresholds):
     """`TP / (TP + FP)`: how many of the positive predictions are right.
 
     Args:
-        thresholds: number, or list of numbers, in [0, 1]; `y_pred` above it is positive (0.5; with `top_k`: anything).
+        thresholds: number, or list of numbers, in [0, 1]; `y_pred` above it is positive. Default: 0.5;
+            with `top_k`, every one of the k.
         top_k: only the k largest predictions of a row can be positive.
         class_id: only this column counts.
 

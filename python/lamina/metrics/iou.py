@@ -69,7 +69,8 @@ class IoU(Metric):
             sample_weight = ops.convert_to_tensor(sample_weight)
             if "float" in sample_weight.dtype and "int" in self.dtype:
                 warnings.warn(
-                    "You are passing weight as `float`, but dtype is `int`. This may result in an incorrect weight "
+                    "You are passing weight as `float`, but dtype is `int`. This may result in an incorrect "
+                    "weight "
                     'due to type casting. Use integer weights, or dtype="float32".',
                     stacklevel=2,
                 )

@@ -7,14 +7,14 @@ from lamina.engine.variable import Variable
 
 
 class Metric:
-    """A value accumulated over batches: `update_state` adds a batch, `result` reads it, `reset_state` starts anew.
+    """A value over many batches: `update_state` adds one, `result` reads it, `reset_state` starts anew.
 
     Args:
         dtype: dtype, or dtype policy, of state and computation; `floatx` if None.
         name: name of the metric; derived from the class if None.
 
-    State lives in variables made with `add_variable`, so that updates can be traced into one function with the model.
-    Metrics held in attributes, also inside lists and dicts, lend their variables to this one.
+    State lives in variables made with `add_variable`, so that updates can be traced into one function with
+    the model. Metrics held in attributes, also inside lists and dicts, lend their variables to this one.
 
     >>> class Positives(Metric):
     ...     def __init__(self, name="positives", **kwargs):

@@ -10,7 +10,8 @@ from lamina.saving.serialization import deserialize_keras_object, serialize_kera
 def samplewise(values, sample_weight, reduce_fn, dtype):
     """Values with one number per sample, weighted, and the weights per sample (or None).
 
-    Axes that the weights lack, then all but the batch axis, are reduced with `reduce_fn` (`ops.sum` or `ops.mean`).
+    Axes that the weights lack, then all but the batch axis, are reduced with `reduce_fn` (`ops.sum` or
+    `ops.mean`).
     """
     mask = backend.get_keras_mask(values)
     values = ops.cast(values, dtype)
@@ -75,7 +76,7 @@ class Mean(Metric):
 
 
 class MeanMetricWrapper(Mean):
-    """The mean over samples of `fn(y_true, y_pred, **kwargs)`; what the mask of `y_pred` hides does not count."""
+    """The mean over samples of `fn(y_true, y_pred, **kwargs)`, without what the mask of `y_pred` hides."""
 
     def __init__(self, fn, name=None, dtype=None, **kwargs):
         super().__init__(name=name, dtype=dtype)
@@ -109,7 +110,7 @@ class NamedMeanMetric(MeanMetricWrapper):
     """A mean metric of this library: its settings are attributes and, with name and dtype, its config."""
 
     # Settings that Keras leaves out of the config: written only where they differ from the default.
-    _quiet = {}
+    _quiet = ()
 
     def __init__(self, fn, name, dtype, **settings):
         super().__init__(fn, name=name, dtype=dtype, **settings)
@@ -119,7 +120,7 @@ class NamedMeanMetric(MeanMetricWrapper):
             setattr(self, key, value)
 
     def get_config(self):
-        settings = {k: v for k, v in self._fn_kwargs.items() if k not in self._quiet or v != self._quiet[k]}
+        settings = {k: v for k, v in self._fn_kwargs.items() if (k, v) not in self._quiet}
         return {**Metric.get_config(self), **settings}
 
 

@@ -1,4 +1,4 @@
-"""Errors of continuous values, crossentropies and hinges as mean metrics; root mean squared error, R2, correlations."""
+"""Errors, crossentropies and hinges as mean metrics; root mean squared error, R2, correlations."""
 
 import warnings
 
@@ -9,7 +9,7 @@ from lamina.metrics.reduction import Mean, NamedMeanMetric, mean_of
 
 
 def cosine_similarity(y_true, y_pred, axis=-1):
-    """`sum(unit(y_true) * unit(y_pred), axis)`: 1 for the same direction. The loss of this name has the other sign."""
+    """`sum(unit(y_true) * unit(y_pred), axis)`: 1 for the same direction; the loss has the other sign."""
     y_true, y_pred = paired("cosine_similarity", y_true, y_pred)
     return ops.sum(ops.normalize(y_true, axis=axis) * ops.normalize(y_pred, axis=axis), axis=axis)
 
@@ -25,7 +25,7 @@ def pearson_correlation(y_true, y_pred, axis=-1):
 
 
 def concordance_correlation(y_true, y_pred, axis=-1):
-    """Lin's concordance along `axis`: correlation that also asks for equal means and variances, as Keras computes it."""
+    """Lin's concordance along `axis`: correlation that also asks for equal means and variances."""
     y_true, y_pred = paired("concordance_correlation", y_true, y_pred)
     mean_true = ops.mean(y_true, axis=axis, keepdims=True)
     mean_pred = ops.mean(y_pred, axis=axis, keepdims=True)
@@ -122,7 +122,7 @@ class CosineSimilarity(NamedMeanMetric):
     """The mean cosine between targets and predictions along `axis`: 1 is the same direction."""
 
     _direction = "up"
-    _quiet = {"axis": -1}
+    _quiet = (("axis", -1),)
 
     def __init__(self, name="cosine_similarity", dtype=None, axis=-1):
         super().__init__(cosine_similarity, name, dtype, axis=axis)
@@ -170,8 +170,9 @@ class R2Score(Metric):
     Args:
         class_aggregation: how the outputs are put together: None (one score each), `"uniform_average"`, or
             `"variance_weighted_average"` (weighted by the variance of the targets).
-        num_regressors: number of regressors of the adjusted score, `1 - (1 - R2) (n - 1) / (n - p - 1)`; 0: not
-            adjusted. With no more samples than regressors + 1 the plain score is returned, with a warning.
+        num_regressors: number of regressors of the adjusted score, `1 - (1 - R2) (n - 1) / (n - p - 1)`; 0:
+            not adjusted. With no more samples than regressors + 1 the plain score is returned, with a
+            warning.
 
     Takes targets and predictions of shape (batch, outputs).
     """
@@ -241,8 +242,8 @@ class R2Score(Metric):
         n, p = self.num_samples.value, float(self.num_regressors)
         if has_data(n) and float(n) <= p + 1:
             warnings.warn(
-                f"{self.num_regressors} independent predictors need more than {int(float(n))} datapoints for the "
-                "adjusted R2 score. Falling back to standard R2 score.",
+                f"{self.num_regressors} independent predictors need more than {int(float(n))} datapoints for "
+                "the adjusted R2 score. Falling back to standard R2 score.",
                 stacklevel=3,
             )
         room = n - p - 1.0
@@ -262,6 +263,6 @@ def two_dimensional(name, y_true, y_pred):
     shapes = tuple(y_pred.shape), tuple(y_true.shape)
     if any(len(s) != 2 or s[-1] is None for s in shapes):
         raise ValueError(
-            f"{name} expects 2D inputs with shape (batch_size, output_dim), with output_dim fully defined (not None). "
-            f"Received input shapes: y_pred.shape={shapes[0]} and y_true.shape={shapes[1]}."
+            f"{name} expects 2D inputs with shape (batch_size, output_dim), with output_dim fully defined "
+            f"(not None). Received input shapes: y_pred.shape={shapes[0]} and y_true.shape={shapes[1]}."
         )

@@ -90,7 +90,9 @@ class Adam(_TwoMoments):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019): `w` also loses `learning_rate * weight_decay * w`."""
+    """Adam with decoupled weight decay (Loshchilov, Hutter, 2019): each step takes
+    `learning_rate * weight_decay * w` off `w` first.
+    """
 
     def __init__(
         self,
@@ -108,7 +110,10 @@ class AdamW(Adam):
 
 
 class Adamax(Optimizer):
-    """Adam with the infinity norm: `u = max(beta_2 u, |g|)`, `w = w - lr * m / ((1 - beta_1**t) (u + epsilon))`."""
+    """Adam with the infinity norm (Kingma and Ba, 2014).
+
+    `u = max(beta_2 * u, |g|)`, `w = w - learning_rate * m / ((1 - beta_1**t) * (u + epsilon))`.
+    """
 
     settings = ("beta_1", "beta_2", "epsilon")
 
@@ -135,7 +140,7 @@ class Adamax(Optimizer):
 
 
 class Nadam(_TwoMoments):
-    """Adam with Nesterov momentum whose weight follows the schedule `beta_1 * (1 - 0.96**t / 2)` (Dozat, 2015)."""
+    """Adam with Nesterov momentum (Dozat, 2015), weighted by `beta_1 * (1 - 0.96**t / 2)` at step t."""
 
     def build(self, variables):
         if self.built:
@@ -165,7 +170,7 @@ class Nadam(_TwoMoments):
 
 
 class Lamb(_TwoMoments):
-    """Adam's step, scaled for each variable to `learning_rate * norm(w)` (You et al., 2020): for very large batches."""
+    """Adam's step, scaled for each variable to `learning_rate * norm(w)` (You et al., 2020)."""
 
     def update_step(self, gradient, variable, learning_rate):
         dtype, w = variable.dtype, variable.value
@@ -179,7 +184,7 @@ class Lamb(_TwoMoments):
 
 
 class ScheduleFreeAdamW(_TwoMoments):
-    """AdamW that needs no schedule (Defazio et al., 2024): the weights are a mix of a fast iterate and its mean.
+    """AdamW without a schedule (Defazio et al., 2024): weights are a mix of a fast iterate and its mean.
 
     `warmup_steps`: the learning rate rises linearly over so many steps.
     """

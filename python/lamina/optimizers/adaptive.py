@@ -1,4 +1,4 @@
-"""Optimizers that scale each element by the squares of its past gradients: RMSprop, Adagrad, Adadelta, Ftrl, Adafactor."""
+"""Steps scaled by the squares of past gradients: RMSprop, Adagrad, Adadelta, Ftrl, Adafactor."""
 
 from lamina import initializers, ops
 from lamina.optimizers.optimizer import Optimizer
@@ -63,7 +63,8 @@ class RMSprop(Optimizer):
 class Adagrad(Optimizer):
     """Divides the gradient by the root of the sum of all its squares (Duchi et al., 2011).
 
-    `a = a + g**2`, `w = w - learning_rate * g / sqrt(a + epsilon)`; `a` starts at `initial_accumulator_value`.
+    `a = a + g**2`, `w = w - learning_rate * g / sqrt(a + epsilon)`; `a` starts at
+    `initial_accumulator_value`.
     """
 
     settings = ("initial_accumulator_value", "epsilon")
@@ -198,7 +199,8 @@ class Adafactor(Optimizer):
 
     Args:
         beta_2_decay: the share of the old means at step t is `1 - t**beta_2_decay`.
-        epsilon_1: added to the squared gradients. epsilon_2: smallest size of a variable that a step is scaled by.
+        epsilon_1: added to the squared gradients. epsilon_2: smallest size of a variable that a step is
+            scaled by.
         clip_threshold: steps are scaled down to this root mean square.
         relative_step: kept in the config; as in Keras, the rate is at most `1 / sqrt(t)` either way.
     """

@@ -11,7 +11,7 @@ class LossScaleOptimizer(Optimizer):
     Args:
         inner_optimizer: the optimizer that makes the updates; clipping, decay and the like are set there.
         initial_scale: the first loss scale.
-        dynamic_growth_steps: the scale doubles after so many finite steps in a row, and halves at each other one.
+        dynamic_growth_steps: the scale doubles after so many finite steps, and halves at each other one.
     """
 
     def __init__(
@@ -19,14 +19,15 @@ class LossScaleOptimizer(Optimizer):
     ):
         if not kwargs.pop("dynamic", True):
             raise ValueError(
-                "LossScaleOptimizer no longer supports `dynamic=False`. Instead, simply set `loss_scale_factor` "
-                "directly on the `inner_optimizer`."
+                "LossScaleOptimizer no longer supports `dynamic=False`. Instead, simply set "
+                "`loss_scale_factor` directly on the `inner_optimizer`."
             )
         defaults = dict.fromkeys(COMMON_SETTINGS[1:]) | {"use_ema": False, "ema_momentum": 0.99}
         for key in [k for k in kwargs if k in defaults]:
             if kwargs.pop(key) != defaults[key]:
                 raise ValueError(
-                    f"LossScaleOptimizer does not support `{key}`. Instead, set `{key}` on the `inner_optimizer`."
+                    f"LossScaleOptimizer does not support `{key}`. Instead, set `{key}` on the "
+                    "`inner_optimizer`."
                 )
         if kwargs:
             raise ValueError(f"LossScaleOptimizer does not support arguments: `{'`, `'.join(kwargs)}`.")

@@ -9,13 +9,13 @@ from lamina.optimizers.optimizer import Optimizer
 
 
 class Muon(Optimizer):
-    """Steps of orthonormal matrices (Jordan et al., 2024): momentum is replaced by its nearest orthogonal matrix, found
-    with `ns_steps` Newton-Schulz iterations.
+    """Steps of orthonormal matrices (Jordan et al., 2024): momentum is replaced by its nearest orthogonal
+    matrix, found with `ns_steps` Newton-Schulz iterations.
 
     Args:
-        adam_beta_1, adam_beta_2, epsilon, adam_weight_decay, adam_lr_ratio: AdamW's, used for variables that are no
-            matrices, for embeddings (`exclude_embeddings`) and where a pattern of `exclude_layers` is in the path;
-            its learning rate is `learning_rate * adam_lr_ratio`.
+        adam_beta_1, adam_beta_2, epsilon, adam_weight_decay, adam_lr_ratio: AdamW's, used for variables that
+            are no matrices, for embeddings (`exclude_embeddings`) and where a pattern of `exclude_layers` is
+            in the path; its learning rate is `learning_rate * adam_lr_ratio`.
         momentum, nesterov: of the matrices' gradients.
         muon_a, muon_b, muon_c: coefficients of the iteration `a X + (b A + c A A) X`, `A = X X^T`.
         rms_rate: steps are scaled by `rms_rate * sqrt(max(rows, columns))`; None: not at all.

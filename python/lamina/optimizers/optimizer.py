@@ -1,4 +1,4 @@
-"""`Optimizer`: what all optimizers share, from clipping to averaging. An optimizer itself is one `update_step`."""
+"""`Optimizer`: what all optimizers share, from clipping to averaging."""
 
 import re
 import warnings
@@ -8,6 +8,7 @@ from lamina.engine.naming import auto_name
 from lamina.engine.scope import StatelessScope, name_scope
 from lamina.engine.variable import Variable
 from lamina.errors import did_you_mean
+from lamina.optimizers.clipping import clipped
 from lamina.optimizers.schedules import LearningRateSchedule
 from lamina.saving.serialization import deserialize_keras_object, serialize_keras_object
 
@@ -16,20 +17,21 @@ class Optimizer:
     """Changes variables along their gradients.
 
     Args:
-        learning_rate: float, a `LearningRateSchedule` (called with the step), or a callable without arguments.
+        learning_rate: float, a `LearningRateSchedule`, or a callable without arguments.
         weight_decay: each step also takes `weight_decay * learning_rate` of every variable's value off it.
         clipnorm: each gradient is scaled down to this norm at most.
         clipvalue: each element of a gradient is clipped to [-clipvalue, clipvalue].
         global_clipnorm: all gradients are scaled by one factor, so that their joint norm is this at most.
             Only one of the three may be given.
-        use_ema: keep an exponential moving average of the variables, `ema_momentum` of the old one per step. Every
-            `ema_overwrite_frequency` steps, and at the end of `fit`, the variables become their averages.
-        loss_scale_factor: the loss is multiplied by this, and the gradients divided, so that float16 does not underflow.
+        use_ema: keep an exponential moving average of the variables, `ema_momentum` of the old one per step.
+            Every `ema_overwrite_frequency` steps, and at the end of `fit`, the variables become their
+            averages.
+        loss_scale_factor: the loss is multiplied by this, and the gradients divided, against underflow.
         gradient_accumulation_steps: an update every so many steps, with the mean gradient of those steps.
         name: name of the optimizer, and first part of the paths of its variables.
 
-    A subclass names its hyper-parameters in `settings` (attributes, and keys of the config), makes its slots in
-    `build` and writes `update_step`:
+    A subclass names its hyper-parameters in `settings` (attributes, and keys of the config), makes its slots
+    in `build` and writes `update_step`:
 
     >>> class SignDescent(Optimizer):
     ...     def __init__(self, learning_rate=0.01, **kwargs):
@@ -37,7 +39,8 @@ class Optimizer:
     ...     def update_step(self, gradient, variable, learning_rate):
     ...         variable.assign_sub(learning_rate * ops.sign(gradient))
 
-    Everything is written with `lamina.ops` on variables, so that a step is traced into one function with the model.
+    Everything is written with `lamina.ops` on variables, so that a step is traced into one function with the
+    model.
     """
 
     settings = ()
@@ -141,7 +144,7 @@ class Optimizer:
         )
 
     def add_optimizer_variables(self, trainable_variables, name, initializer="zeros"):
-        """One slot per variable: a list; for a list of names, a tuple of lists. `initializer`: one, or one per name."""
+        """One slot per variable as a list; a tuple of such lists for several names (and initializers)."""
         names = [name] if isinstance(name, str) else list(name)
         initial = initializer if isinstance(initializer, (list, tuple)) else [initializer] * len(names)
         if len(names) != len(initial):
@@ -167,7 +170,7 @@ class Optimizer:
 
     @property
     def variables(self):
-        """The optimizer's variables: step counter, learning rate (unless scheduled), then averages and slots."""
+        """Its variables: step counter, learning rate (unless scheduled), then averages and slots."""
         return list(self._variables)
 
     @property
@@ -205,30 +208,31 @@ class Optimizer:
         if trainable_variables is None:
             if not self.built:
                 raise ValueError(
-                    "When passing `grads` without `variables`, the optimizer must already be built on a list of "
-                    "variables. Call `optimizer.build(trainable_variables)` first."
+                    "When passing `grads` without `variables`, the optimizer must already be built on a "
+                    "list of variables. Call `optimizer.build(trainable_variables)` first."
                 )
             variables = self._trainable_variables
             if len(grads) != len(variables):
                 raise ValueError(
                     "When passing `grads` as a list of gradient tensors, the gradients must match "
-                    f"`optimizer.variables` one-to-one. Received a list of {len(grads)} gradients, but the optimizer "
-                    f"is tracking {len(variables)} trainable variables."
+                    f"`optimizer.variables` one-to-one. Received a list of {len(grads)} gradients, but the "
+                    f"optimizer is tracking {len(variables)} trainable variables."
                 )
         else:
             variables = list(trainable_variables)
             if len(grads) != len(variables):
                 raise ValueError(
-                    f"Received {len(grads)} gradients for {len(variables)} variables: there must be one (or None) each."
+                    f"Received {len(grads)} gradients for {len(variables)} variables: there must be one (or "
+                    "None) each."
                 )
             if not self.built:
                 self.build(variables)
             for v in variables:
                 if id(v) not in self._index:
                     raise ValueError(
-                        f"Unknown variable: {v}. This optimizer can only be called for the variables it was originally "
-                        "built with. When working with a new set of variables, you should recreate a new optimizer "
-                        "instance."
+                        f"Unknown variable: {v}. This optimizer can only be called for the variables it was "
+                        "originally built with. When working with a new set of variables, you should "
+                        "recreate a new optimizer instance."
                     )
         grads, variables = self._with_gradient(grads, variables)
         grads = [ops.convert_to_tensor(g) for g in grads]
@@ -292,7 +296,7 @@ class Optimizer:
     def _only_if(condition, update, variables):
         """Runs `update`, and keeps what it assigned to `variables` only where `condition` holds.
 
-        A choice between values, not between branches: the same in a trace, where the condition is not known yet.
+        A choice between values, not between branches: in a trace the condition is not known yet.
         """
         before = [v.value for v in variables]
         update()
@@ -312,12 +316,12 @@ class Optimizer:
         variable.assign_sub(value)
 
     def stateless_apply(self, optimizer_variables, grads, trainable_variables):
-        """New values of the trained variables and of the optimizer's, from given ones; nothing is assigned."""
+        """New values of the trained variables and of its own, from given ones; nothing is assigned."""
         self._check_super_called()
         if not self.built:
             raise ValueError(
-                f"To call `stateless_apply`, {type(self).__name__} must be built (i.e. its variables must have been "
-                "created). You can build it via `optimizer.build(trainable_variables)`."
+                f"To call `stateless_apply`, {type(self).__name__} must be built (i.e. its variables must "
+                "have been created). You can build it via `optimizer.build(trainable_variables)`."
             )
         for name, values, own in (
             ("optimizer_variables", optimizer_variables, self.variables),
@@ -325,8 +329,8 @@ class Optimizer:
         ):
             if len(values) != len(own):
                 raise ValueError(
-                    f"Argument `{name}` must be a list of tensors corresponding 1:1 to the {len(own)} variables of "
-                    f"{type(self).__name__}. Received list with length {len(values)}."
+                    f"Argument `{name}` must be a list of tensors corresponding 1:1 to the {len(own)} "
+                    f"variables of {type(self).__name__}. Received list with length {len(values)}."
                 )
         mapping = [
             *zip(self._trainable_variables, trainable_variables, strict=True),
@@ -339,23 +343,13 @@ class Optimizer:
             [scope.get_current_value(v) for v in self.variables],
         )
 
-    # ------------------------------------------------------------------------------- clipping, decay, averages
+    # ----------------------------------------------------------------------------- clipping, decay, averages
 
     def _clip_gradients(self, grads):
-        if self.clipnorm and self.clipnorm > 0:
-            return [self._clip_by_norm(g) for g in grads]
-        if self.global_clipnorm and self.global_clipnorm > 0:
-            return clip_by_global_norm(grads, self.global_clipnorm)
-        if self.clipvalue and self.clipvalue > 0:
-            return [ops.clip(g, -self.clipvalue, self.clipvalue) for g in grads]
-        return grads
-
-    def _clip_by_norm(self, values):
-        norm = ops.sqrt(ops.sum(ops.square(values)))
-        return ops.multiply(values, self.clipnorm) / ops.maximum(norm, self.clipnorm)
+        return clipped(grads, self.clipnorm, self.clipvalue, self.global_clipnorm)
 
     def exclude_from_weight_decay(self, var_list=None, var_names=None):
-        """Variables that do not decay: given themselves, or by patterns found in their names. Before `build` only."""
+        """Variables that do not decay: themselves, or patterns of their names. Before `build` only."""
         if self.built:
             raise ValueError(
                 "`exclude_from_weight_decay()` can only be configured before the optimizer is built."
@@ -394,9 +388,9 @@ class Optimizer:
     def _overwrite_model_variables_with_average_value(self, trainable_variables):
         if len(trainable_variables) != len(self._averages):
             raise ValueError(
-                f"The length of model variables ({len(trainable_variables)}) to override does not match the length of "
-                f"model variables stored in the optimizer ({len(self._averages)}). Please check if the optimizer was "
-                "called on your model."
+                f"The length of model variables ({len(trainable_variables)}) to override does not match the "
+                f"length of model variables stored in the optimizer ({len(self._averages)}). Please check if "
+                "the optimizer was called on your model."
             )
         for v, average in zip(trainable_variables, self._averages, strict=True):
             v.assign(average.value)
@@ -430,9 +424,10 @@ class Optimizer:
             self._learning_rate.assign(learning_rate)
         else:
             raise TypeError(
-                "This optimizer was created with a `LearningRateSchedule` object as its `learning_rate` constructor "
-                "argument, hence its learning rate is not settable. If you need the learning rate to be settable, you "
-                "should instantiate the optimizer with a float `learning_rate` argument."
+                "This optimizer was created with a `LearningRateSchedule` object as its `learning_rate` "
+                "constructor argument, hence its learning rate is not settable. If you need the learning "
+                "rate to be settable, you should instantiate the optimizer with a float `learning_rate` "
+                "argument."
             )
 
     # ------------------------------------------------------------------------------------ state and config
@@ -442,7 +437,8 @@ class Optimizer:
         if not self.built:
             raise ValueError(
                 "You are calling `set_weights()` on an optimizer that has not yet been built. Please call "
-                "`optimizer.build(trainable_variables)` to create the optimizer weights before calling `set_weights()`."
+                "`optimizer.build(trainable_variables)` to create the optimizer weights before calling "
+                "`set_weights()`."
             )
         if len(weights) != len(self.variables):
             raise ValueError(
@@ -451,8 +447,8 @@ class Optimizer:
         for v, weight in zip(self.variables, weights, strict=True):
             if tuple(v.shape) != tuple(weight.shape):
                 raise ValueError(
-                    f"Optimizer variable {v.path} has shape {tuple(v.shape)} not compatible with provided weight shape "
-                    f"{tuple(weight.shape)}."
+                    f"Optimizer variable {v.path} has shape {tuple(v.shape)} not compatible with provided "
+                    f"weight shape {tuple(weight.shape)}."
                 )
         for v, weight in zip(self.variables, weights, strict=True):
             v.assign(weight)
@@ -467,7 +463,8 @@ class Optimizer:
         if len(store.keys()) != len(self.variables):
             unbuilt = "" if self.built else " This is because the optimizer has not been built yet."
             warnings.warn(
-                f"Skipping variable loading for optimizer '{self.name}', because it has {len(self.variables)} variables "
+                f"Skipping variable loading for optimizer '{self.name}', because it has "
+                f"{len(self.variables)} variables "
                 f"whereas the saved optimizer has {len(store.keys())} variables.{unbuilt}",
                 stacklevel=2,
             )
@@ -500,8 +497,8 @@ class Optimizer:
     def _check_super_called(self):
         if "_variables" not in vars(self):
             raise RuntimeError(
-                f"In optimizer '{type(self).__name__}', you forgot to call `super().__init__()` as the first statement "
-                "in the `__init__()` method. Go add it!"
+                f"In optimizer '{type(self).__name__}', you forgot to call `super().__init__()` as the first "
+                "statement in the `__init__()` method. Go add it!"
             )
 
     def __repr__(self):
@@ -522,20 +519,7 @@ def _as_rate(value):
         return float(value)
     except (TypeError, ValueError):
         raise ValueError(
-            "Argument `learning_rate` should be float, or an instance of LearningRateSchedule, or a callable (that "
-            "returns the corresponding learning rate value). "
-            f"Received instead: learning_rate={value!r}"
+            "Argument `learning_rate` should be float, or an instance of LearningRateSchedule, or a "
+            "callable (that returns the corresponding learning rate value). Received instead: "
+            f"learning_rate={value!r}"
         ) from None
-
-
-def global_norm(value_list):
-    """`sqrt(sum of the squares of all elements)`."""
-    return ops.sqrt(sum(ops.sum(ops.square(v)) for v in value_list if v is not None))
-
-
-def clip_by_global_norm(value_list, clip_norm):
-    """All values times one factor, so that their joint norm is `clip_norm` at most; NaN if one is not finite."""
-    norm = global_norm(value_list)
-    # `norm - norm` is 0, or NaN where the norm is not finite: an infinite gradient must not vanish silently.
-    scale = clip_norm * ops.minimum(1.0 / norm, 1.0 / clip_norm) + (norm - norm)
-    return [v if v is None else v * scale for v in value_list]

@@ -9,8 +9,8 @@ class SGD(Optimizer):
 
     Args:
         learning_rate: float, schedule or callable.
-        momentum: in [0, 1]. `v = momentum * v - learning_rate * g; w = w + v`; without: `w = w - learning_rate * g`.
-        nesterov: look ahead, `w = w + momentum * v - learning_rate * g` with the new `v` (Sutskever et al., 2013).
+        momentum: in [0, 1]. `v = momentum * v - learning_rate * g`, `w = w + v`.
+        nesterov: `w = w + momentum * v - learning_rate * g` with the new `v` (Sutskever et al., 2013).
         **kwargs: arguments of every `Optimizer`.
 
     >>> w = lamina.Variable([1.0]); SGD(0.1).apply([[1.0]], [w]); float(w[0])
@@ -45,8 +45,9 @@ class SGD(Optimizer):
 
 
 class Lion(Optimizer):
-    """Sign of an interpolated momentum (Chen et al., 2023): `w = w - learning_rate * sign(beta_1 m + (1 - beta_1) g)`,
-    then `m = beta_2 m + (1 - beta_2) g`. Wants a smaller learning rate and a larger weight decay than Adam.
+    """The sign of a momentum (Chen et al., 2023), for smaller learning rates and larger decay than Adam's.
+
+    `w = w - learning_rate * sign(beta_1 * m + (1 - beta_1) * g)`, then `m = beta_2 * m + (1 - beta_2) * g`.
     """
 
     settings = ("beta_1", "beta_2")
@@ -55,8 +56,8 @@ class Lion(Optimizer):
         super().__init__(learning_rate, weight_decay=weight_decay, **kwargs)
         if beta_1 <= 0 or beta_1 > 1:
             raise ValueError(
-                "Argument `beta_1` must be in the [0, 1] range. Otherwise, the optimizer degenerates to SignSGD. "
-                f"Received: beta_1={beta_1}."
+                "Argument `beta_1` must be in the [0, 1] range. Otherwise, the optimizer degenerates to "
+                f"SignSGD. Received: beta_1={beta_1}."
             )
         self.beta_1, self.beta_2 = beta_1, beta_2
 

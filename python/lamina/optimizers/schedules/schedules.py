@@ -1,4 +1,4 @@
-"""Learning-rate schedules: `schedule(step)` is a scalar tensor; `step` a number, a tensor or the step counter."""
+"""Learning-rate schedules: `schedule(step)` is a scalar tensor; `step` a number or a tensor."""
 
 import math
 
@@ -22,7 +22,8 @@ class LearningRateSchedule:
 
     def get_config(self):
         raise NotImplementedError(
-            f"Learning rate schedule '{type(self).__name__}' must override `get_config()` in order to be serializable."
+            f"Learning rate schedule '{type(self).__name__}' must override `get_config()` in order to be "
+            "serializable."
         )
 
     @classmethod
@@ -52,7 +53,7 @@ def _number(step):
 
 
 class ExponentialDecay(_Decay):
-    """`initial_learning_rate * decay_rate ** (step / decay_steps)`; with `staircase` the exponent is a whole number."""
+    """`initial_learning_rate * decay_rate ** (step / decay_steps)`; `staircase`: a whole exponent."""
 
     settings = ("initial_learning_rate", "decay_steps", "decay_rate", "staircase", "name")
 
@@ -75,7 +76,7 @@ class ExponentialDecay(_Decay):
 
 
 class InverseTimeDecay(_Decay):
-    """`initial_learning_rate / (1 + decay_rate * step / decay_steps)`; with `staircase` the quotient is whole."""
+    """`initial_learning_rate / (1 + decay_rate * step / decay_steps)`; `staircase`: a whole quotient."""
 
     settings = ("initial_learning_rate", "decay_steps", "decay_rate", "staircase", "name")
 
@@ -98,7 +99,7 @@ class InverseTimeDecay(_Decay):
 
 
 class PolynomialDecay(_Decay):
-    """From `initial_learning_rate` to `end_learning_rate` as `(1 - step / decay_steps) ** power`, then constant.
+    """From the initial to the end learning rate as `(1 - step / decay_steps) ** power`, then constant.
 
     With `cycle`, `decay_steps` is stretched to its next multiple each time the end is reached.
     """
@@ -134,7 +135,7 @@ class PolynomialDecay(_Decay):
 
 
 class PiecewiseConstantDecay(LearningRateSchedule):
-    """`values[0]` up to step `boundaries[0]` inclusive, `values[1]` up to `boundaries[1]`, ..., then `values[-1]`.
+    """`values[0]` up to and with step `boundaries[0]`, `values[1]` up to `boundaries[1]`, and so on.
 
     >>> float(PiecewiseConstantDecay([100], [0.1, 0.01])(101))
     0.01
@@ -143,8 +144,8 @@ class PiecewiseConstantDecay(LearningRateSchedule):
     def __init__(self, boundaries, values, name="PiecewiseConstant"):
         if len(boundaries) != len(values) - 1:
             raise ValueError(
-                "The length of boundaries should be 1 less than the length of values. "
-                f"Received: boundaries={boundaries} of length {len(boundaries)}, and values={values} of length "
+                "The length of boundaries should be 1 less than the length of values. Received: "
+                f"boundaries={boundaries} of length {len(boundaries)}, and values={values} of length "
                 f"{len(values)}."
             )
         self.boundaries, self.values, self.name = boundaries, values, name
@@ -166,10 +167,10 @@ def _half_cosine(fraction, alpha, height=1.0):
 
 
 class CosineDecay(_Decay):
-    """Half a cosine from the learning rate down to `alpha` times it over `decay_steps` (Loshchilov and Hutter, 2016).
+    """Half a cosine, from the learning rate down to `alpha` times it (Loshchilov, Hutter, 2016).
 
-    With `warmup_target`, the rate first rises from `initial_learning_rate` to the target in `warmup_steps` straight
-    steps, and decays from there.
+    With `warmup_target`, the rate first rises from `initial_learning_rate` to the target in `warmup_steps`
+    straight steps, and decays from there.
     """
 
     settings = ("initial_learning_rate", "decay_steps", "alpha", "name", "warmup_target", "warmup_steps")
@@ -206,7 +207,7 @@ class CosineDecay(_Decay):
 
 
 class CosineDecayRestarts(_Decay):
-    """Half cosines one after another: each is `t_mul` times as long and `m_mul` times as high as the one before.
+    """Half cosines, each `t_mul` times as long and `m_mul` times as high as the one before.
 
     `first_decay_steps` is the length of the first one, `alpha` the lowest rate as a part of the initial one.
     """
