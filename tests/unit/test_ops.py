@@ -1,0 +1,321 @@
+"""What ops do beyond values: unknown axes, control flow, indices out of range, the words of their errors."""
+
+import numpy as np
+import pytest
+
+import lamina
+from lamina import ops
+from lamina.engine.trace import compile_function
+from lamina.errors import ShapeError
+
+
+def spec(function, *shapes, dtype="float32"):
+    """Output shape(s) of a function of KerasTensors."""
+    out = function(*[lamina.KerasTensor(s, dtype) for s in shapes])
+    return [o.shape for o in out] if isinstance(out, (list, tuple)) else out.shape
+
+
+@pytest.mark.parametrize(
+    "function, shape, expected",
+    [
+        (lambda x: ops.reshape(x, (-1, 12)), (None, 3, 4), (None, 12)),
+        (lambda x: ops.reshape(x, (ops.shape(x)[0], 12)), (None, 3, 4), (None, 12)),
+        (lambda x: ops.repeat(x, 2, axis=0), (None, 3), (None, 3)),
+        (lambda x: ops.repeat(x, 2, axis=1), (None, 3), (None, 6)),
+        (lambda x: ops.einsum("abc,cde->abde", x, np.ones((4, 2, 3))), (None, None, 4), (None, None, 2, 3)),
+        (lambda x: ops.einsum("btd,bsd->bts", x, x), (None, None, 4), (None, None, None)),
+        (lambda x: ops.tensordot(x, np.ones((4, 5)), 1), (None, None, 4), (None, None, 5)),
+        (lambda x: ops.moments(x, [0])[0], (None, 3), (3,)),
+        (lambda x: ops.pad(x, ((0, 0), (1, 1))), (None, 3), (None, 5)),
+        (lambda x: ops.average_pool(x, 2), (None, None, 6, 3), (None, None, 3, 3)),
+        (lambda x: ops.conv(x, np.ones((3, 3, 8))), (None, None, 3), (None, None, 8)),
+        (lambda x: ops.one_hot(ops.argmax(x, -1), 7), (None, 3), (None, 7)),
+        (lambda x: ops.concatenate([x, x], 1), (None, 3), (None, 6)),
+        (lambda x: ops.split(x, 3, axis=1)[0], (None, 6), (None, 2)),
+        (lambda x: ops.quantile(x, 0.5, axis=1), (None, 6), (None,)),
+        (lambda x: ops.size(x), (None, 6), ()),
+    ],
+)
+def test_unknown_axes_stay_exact(function, shape, expected):
+    assert spec(function, shape) == expected
+
+
+def test_size_of_an_unknown_batch_is_a_number_at_run_time():
+    count = compile_function(lambda x: ops.size(x))
+    assert int(count(np.zeros((5, 3), "float32"))) == 15
+    assert int(count(np.zeros((2, 3), "float32"))) == 6
+
+
+def test_shape_gives_ints_in_a_compiled_function():
+    seen = []
+
+    def double(x):
+        batch, features = ops.shape(x)
+        seen.append((batch, features))
+        return ops.reshape(ops.tile(x, (1, 2)), (batch * 2, features))
+
+    compiled = compile_function(double)
+    for batch in (2, 5):
+        assert compiled(np.ones((batch, 3), "float32")).shape == (2 * batch, 3)
+    assert seen[-1] == (5, 3)
+
+
+def test_indexing():
+    x = np.arange(24, dtype="float32").reshape(2, 3, 4)
+    t = ops.convert_to_tensor(x)
+    for key in [
+        0,
+        -1,
+        (0, 1),
+        slice(1, None),
+        (slice(None), slice(None, None, -1)),
+        (Ellipsis, 2),
+        (None, 0),
+        (0, None),
+    ]:
+        np.testing.assert_array_equal(ops.get_item(t, key), x[key])
+    with pytest.raises(IndexError):
+        t[5]
+
+
+def test_lists_of_tensors_are_stacked():
+    a, b = ops.ones((2,)), ops.zeros((2,))
+    np.testing.assert_array_equal(ops.sum([a, b], axis=0), [1.0, 1.0])
+    assert ops.convert_to_tensor([[a, b], [b, a]]).shape == (2, 2, 2)
+
+
+def test_a_variable_is_a_tensor():
+    v = lamina.Variable([1.0, 2.0])
+    np.testing.assert_array_equal(ops.square(v), [1.0, 4.0])
+    np.testing.assert_array_equal(ops.concatenate([v, v]), [1.0, 2.0, 1.0, 2.0])
+    with lamina.GradientTape() as tape:
+        loss = ops.sum(ops.stack([v, ops.where([True, False], v, 0.0)]) ** 2)
+    np.testing.assert_allclose(tape.gradient(loss, v), [4.0, 4.0])
+
+
+def test_dtypes_of_scalars_are_weak():
+    half = ops.ones((2,), "float16")
+    assert ops.add(half, 1.5).dtype == "float16"
+    assert ops.multiply(2, ops.ones((2,), "int8")).dtype == "int8"
+    assert ops.divide(ops.ones((2,), "int32"), 2).dtype == "float32"
+    assert ops.maximum(0, half).dtype == "float16"
+
+
+# --- gradients at the points where conventions matter
+
+
+def gradient(function, x):
+    return np.asarray(lamina.grad(lambda v: ops.sum(function(v)))(np.asarray(x, "float32")))
+
+
+@pytest.mark.parametrize(
+    "function, x, expected",
+    [
+        (lambda v: ops.binary_crossentropy([1.0], v, from_logits=True), [0.0], [-0.5]),
+        (lambda v: ops.divide_no_nan(1.0, v), [0.0], [0.0]),
+        (lambda v: ops.cdist(v, v), [[1.0, 2.0]], [[0.0, 0.0]]),
+        (lambda v: ops.relu(v), [0.0], [0.0]),
+        (lambda v: ops.sinc(v), [0.0], [0.0]),
+        (lambda v: ops.logsumexp(v), [1e4, 1e4], [0.5, 0.5]),
+        (lambda v: ops.softplus(v), [-1000.0, 1000.0], [0.0, 1.0]),
+        (lambda v: ops.stop_gradient(v) * v, [3.0], [3.0]),
+        (lambda v: ops.normalize(v), [0.0, 0.0], [1e7, 1e7]),
+    ],
+)
+def test_gradients_at_special_points(function, x, expected):
+    np.testing.assert_allclose(gradient(function, x), expected, rtol=1e-5)
+
+
+def test_sparse_crossentropy_ignores_labels_outside():
+    logits = np.zeros((3, 4), "float32")
+    loss = ops.sparse_categorical_crossentropy([0, -1, 4], logits, from_logits=True)
+    np.testing.assert_allclose(loss, [np.log(4.0), 0.0, 0.0], rtol=1e-6)
+
+
+def test_one_hot_of_ids_outside_is_zeros():
+    np.testing.assert_array_equal(ops.one_hot([1, 3, -1], 3), [[0, 1, 0], [0, 0, 0], [0, 0, 0]])
+
+
+def test_the_last_of_several_updates_wins():
+    x = ops.scatter_update(np.zeros(3, "float32"), [[1], [1], [-1]], [5.0, 7.0, 9.0])
+    np.testing.assert_array_equal(x, [0.0, 7.0, 9.0])
+
+
+def test_segments_outside_are_left_out_and_empty_ones_are_neutral():
+    data, ids = np.array([1.0, 2.0, 3.0], "float32"), np.array([0, 5, -1], "int32")
+    np.testing.assert_array_equal(ops.segment_sum(data, ids, 2), [1.0, 0.0])
+    np.testing.assert_array_equal(ops.segment_max(data, ids, 2), [1.0, -np.inf])
+
+
+def test_grouped_attention_shares_heads():
+    rng = np.random.default_rng(0)
+    q, k, v = (rng.normal(size=(2, 3, heads, 4)).astype("float32") for heads in (4, 2, 2))
+    shared = ops.dot_product_attention(q, k, v)
+    spelled = ops.dot_product_attention(q, np.repeat(k, 2, 2), np.repeat(v, 2, 2))
+    np.testing.assert_allclose(shared, spelled, rtol=1e-6)
+
+
+def test_qr_is_a_factorisation():
+    x = np.random.default_rng(0).normal(size=(2, 5, 3)).astype("float32")
+    for mode, k in (("reduced", 3), ("complete", 5)):
+        q, r = ops.qr(x, mode)
+        assert q.shape == (2, 5, k) and r.shape == (2, k, 3)
+        np.testing.assert_allclose(ops.matmul(q, r), x, atol=1e-5)
+        np.testing.assert_allclose(
+            ops.matmul(ops.swapaxes(q, -1, -2), q), np.stack([np.eye(k)] * 2), atol=1e-5
+        )
+        np.testing.assert_array_equal(r, ops.triu(r))
+
+
+def test_det_of_a_singular_matrix_is_zero():
+    assert float(ops.det(np.zeros((2, 2), "float32"))) == 0.0
+
+
+# --- control flow: on data, and traced
+
+
+@pytest.fixture(params=["eager", "compiled"])
+def run(request):
+    return (
+        (lambda f, *args: f(*args))
+        if request.param == "eager"
+        else (lambda f, *args: compile_function(f)(*args))
+    )
+
+
+def test_cond(run):
+    def f(x):
+        return ops.cond(ops.sum(x) > 0, lambda: x * 2.0, lambda: x - 1.0)
+
+    np.testing.assert_array_equal(run(f, np.array([1.0, 2.0], "float32")), [2.0, 4.0])
+    np.testing.assert_array_equal(run(f, np.array([-1.0, -2.0], "float32")), [-2.0, -3.0])
+
+
+def test_switch_cuts_its_index(run):
+    branches = [lambda x: x, lambda x: x * 10.0, lambda x: x * 100.0]
+    for index, factor in ((0, 1.0), (1, 10.0), (7, 100.0), (-3, 1.0)):
+        y = run(lambda i, x: ops.switch(i, branches, x), np.int32(index), np.float32(2.0))
+        assert float(y) == 2.0 * factor
+
+
+def test_while_loop_stops_each_at_its_time(run):
+    def f(x):
+        return ops.while_loop(
+            lambda i, v: v < 100.0, lambda i, v: (i + 1, v * 2.0), (0, x), maximum_iterations=20
+        )
+
+    count, value = run(f, np.float32(3.0))
+    assert int(count) == 6 and float(value) == 192.0
+
+
+def test_a_traced_while_loop_needs_a_limit():
+    with pytest.raises(ValueError, match="maximum_iterations"):
+        compile_function(lambda x: ops.while_loop(lambda v: v < 9.0, lambda v: v + 1.0, x))(np.float32(0.0))
+
+
+def test_scan_and_fori_loop(run):
+    xs = np.arange(6, dtype="float32").reshape(3, 2)
+
+    def cumulative(xs):
+        return ops.scan(lambda total, x: (total + x, total + x), np.zeros(2, "float32"), xs)
+
+    last, all_of_them = run(cumulative, xs)
+    np.testing.assert_array_equal(all_of_them, np.cumsum(xs, 0))
+    np.testing.assert_array_equal(last, xs.sum(0))
+    _, reversed_ = run(
+        lambda v: ops.scan(lambda t, x: (t + x, t + x), np.zeros(2, "float32"), v, reverse=True), xs
+    )
+    np.testing.assert_array_equal(reversed_, np.cumsum(xs[::-1], 0)[::-1])
+    assert float(run(lambda v: ops.fori_loop(0, 4, lambda i, s: s + i * v, 0.0), np.float32(2.0))) == 12.0
+
+
+def test_map_over_a_structure(run):
+    a, b = np.ones((3, 2), "float32"), np.arange(3, dtype="float32")
+    y = run(lambda u, v: ops.map(lambda p: p["u"] * p["v"], {"u": u, "v": v}), a, b)
+    np.testing.assert_array_equal(y, a * b[:, None])
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 8])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_associative_scan(n, reverse):
+    x = np.arange(1.0, 2 * n + 1, dtype="float32").reshape(n, 2)
+    y = ops.associative_scan(lambda a, b: a + b, x, reverse=reverse)
+    expected = np.cumsum(x[::-1], 0)[::-1] if reverse else np.cumsum(x, 0)
+    np.testing.assert_allclose(y, expected)
+
+
+# --- errors
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: ops.sum(np.ones((2, 3)), axis=2), "`axis` is out of range: 2 for a tensor with 2 axes"),
+        (lambda: ops.transpose(np.ones((2, 3)), (0, 0)), "`axes` must name each of the 2 axes once"),
+        (lambda: ops.split(np.ones(7), 3), "leaves a rest of 1"),
+        (lambda: ops.concatenate([]), "at least one tensor"),
+        (lambda: ops.einsum("ij,jk->iz", np.ones((2, 3)), np.ones((3, 4))), "must name labels"),
+        (lambda: ops.einsum("ij->i", np.ones((2, 3, 4))), "does not fit an operand with 3 axes"),
+        (lambda: ops.max_pool(np.ones((1, 4, 4, 1)), 2, padding="full"), "Invalid padding"),
+        (lambda: ops.pad(np.ones(3), 1, mode="reflect", constant_values=1), "constant_values"),
+        (lambda: ops.one_hot([1], 3, sparse=True), "dense tensors only"),
+        (lambda: ops.where(True, 1.0), "both must be given"),
+        (lambda: ops.solve(np.ones((2, 3)), np.ones(2)), "expected square matrices"),
+        (lambda: ops.conv(np.ones((2, 3)), np.ones((3, 3, 1, 1))), "found ndim=2"),
+        (lambda: ops.conv(np.ones((1, 8, 8, 3)), np.ones((3, 3, 4, 8))), "evenly divisible"),
+        (lambda: ops.categorical_crossentropy(np.ones((3, 4)), np.ones((3, 5))), "must have the same shape"),
+    ],
+)
+def test_errors_say_what_is_wrong(call, words):
+    with pytest.raises(ValueError, match=words.replace("(", r"\(").replace(")", r"\)")):
+        call()
+
+
+def test_a_shape_error_is_data():
+    with pytest.raises(ShapeError) as caught:
+        ops.sparse_categorical_crossentropy(np.zeros((3, 4), "int32"), np.ones((3, 4)))
+    assert caught.value.argument == "target" and caught.value.got == (3, 4)
+    assert "categorical_crossentropy" in caught.value.fix
+
+
+def test_ops_that_need_data_say_so_when_traced():
+    with pytest.raises(TypeError, match="depends on the values"):
+        compile_function(lambda x: ops.nonzero(x))(np.ones(3, "float32"))
+
+
+def test_bitwise_ops_refuse_floats():
+    with pytest.raises(TypeError, match="integers or booleans"):
+        ops.bitwise_and(np.ones(3, "float32"), 1)
+
+
+def test_take_refuses_float_indices():
+    with pytest.raises(TypeError, match="integer indices"):
+        ops.take(np.ones(3), [0.5])
+
+
+def test_names_and_signatures_are_keras_s():
+    """Every public function here that Keras has takes Keras's arguments in Keras's order."""
+    import inspect
+
+    keras = pytest.importorskip("keras")
+    missing = {}
+    for name in dir(keras.ops):
+        theirs, ours = getattr(keras.ops, name), getattr(ops, name, None)
+        if not inspect.isfunction(theirs) or ours is None:
+            continue
+        a, b = (list(inspect.signature(f).parameters) for f in (theirs, ours))
+        if a != b[: len(a)]:
+            missing[name] = (a, b)
+    assert not missing
+
+
+def test_what_keras_has_and_we_lack_is_known():
+    """The list may only shrink."""
+    import inspect
+
+    keras = pytest.importorskip("keras")
+    absent = {n for n in dir(keras.ops) if inspect.isfunction(getattr(keras.ops, n)) and not hasattr(ops, n)}
+    assert absent <= {
+        *"ctc_decode ctc_loss custom_gradient jvp polar rearrange vectorize view view_as_complex view_as_real".split(),
+        *"eig eigh svd pinv matrix_rank lu_factor fft fft2 ifft2 rfft irfft stft istft i0 nextafter".split(),
+    }
