@@ -194,6 +194,8 @@ def _ops():
 
 
 install_operators(KerasTensor)
+# As in Keras, `==` on KerasTensors asks whether they are the same one: `lamina.ops.equal` compares values.
+KerasTensor.__eq__ = object.__eq__
 
 
 def is_keras_tensor(x):

@@ -57,6 +57,23 @@ class CallContext:
         self.entry_layer, self.training = entry_layer, training
 
 
+class training_phase:
+    """Layers called inside train, or not; `None` leaves what holds."""
+
+    def __init__(self, entry_layer, training):
+        self.entry_layer, self.training = entry_layer, training
+
+    def __enter__(self):
+        self._outer = state.call
+        if self.training is not None:
+            state.call = CallContext(
+                self._outer.entry_layer if self._outer else self.entry_layer, self.training
+            )
+
+    def __exit__(self, *_):
+        state.call = self._outer
+
+
 class AutocastScope:
     """Float variables are read as `dtype` inside; `AutocastScope(None)` turns autocast off."""
 

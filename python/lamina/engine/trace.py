@@ -225,6 +225,11 @@ class _Trace:
         return tree.pack_sequence_as(self.structure, leaves)
 
 
+def is_concrete(x):
+    """Whether `x` is a tensor that has its values."""
+    return isinstance(x, _core.Tensor)
+
+
 def _is_data(x):
     return hasattr(x, "__array__") or (isinstance(x, (int, float)) and not isinstance(x, bool))
 

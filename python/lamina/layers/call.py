@@ -8,6 +8,7 @@ import numpy as np
 from lamina import ops, tree
 from lamina.backend import standardize_dtype, standardize_shape
 from lamina.engine.keras_tensor import KerasTensor, get_keras_mask
+from lamina.engine.trace import is_concrete
 from lamina.engine.variable import Variable
 
 
@@ -39,6 +40,13 @@ def call_info(function):
 def is_tensor(x):
     """A tensor of any kind, a `KerasTensor` included."""
     return isinstance(x, KerasTensor) or ops.is_tensor(x)
+
+
+def is_array(x):
+    """A tensor with values and without a mask, or a numpy array of numbers."""
+    if isinstance(x, np.ndarray):
+        return x.dtype.kind in "fiub"
+    return is_concrete(x) and get_keras_mask(x) is None
 
 
 def is_tensors(x):

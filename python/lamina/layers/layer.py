@@ -10,6 +10,7 @@ from lamina.engine import scope
 from lamina.engine.keras_tensor import KerasTensor, any_symbolic_tensors, get_keras_mask
 from lamina.engine.operation import Node, Operation
 from lamina.engine.scope import AutocastScope, CallContext, state
+from lamina.engine.trace import infer
 from lamina.engine.tracking import Tracker
 from lamina.engine.variable import Variable
 from lamina.errors import ShapeError
@@ -81,6 +82,7 @@ class Layer(LayerState, Operation):
             _path=None,
             _initialized=False,
             _build_shapes_dict=None,
+            _edits=0,  # how often a public attribute was set: traces made before the last time are stale
         )
         return self
 
@@ -237,9 +239,12 @@ class Layer(LayerState, Operation):
         if not is_default(self.build):
             self.build(**calls.shapes_for(self.build, shapes, self._call_info, type(self).__name__))
             self._check_input(arguments)  # `build` may have set a stricter spec
-        elif not any(not layer.built for layer in self._layers):
-            self.build(next(iter(shapes.values()), None))
-        # Else: the sublayers are built by the call itself.
+            return
+        shape = next(iter(shapes.values()), None)
+        if type(self).build is Layer.build and all(layer.built for layer in self._layers):
+            self.build(shape)
+        else:  # the call itself builds the layers inside
+            self.__dict__.update(_build_shapes_dict={"input_shape": shape}, _path=scope.current_path())
 
     def _check_input(self, arguments):
         spec = self.input_spec
@@ -273,8 +278,6 @@ class Layer(LayerState, Operation):
         return outputs
 
     def _infer_outputs(self, args, kwargs):
-        from lamina.engine.trace import infer
-
         try:
             return infer(lambda *a, **k: self._run(a, k), args, kwargs)
         except ShapeError:
@@ -450,8 +453,6 @@ class Layer(LayerState, Operation):
 
     def compute_output_spec(self, *args, **kwargs):
         """KerasTensors like the outputs of a call on these KerasTensors; makes no weights."""
-        from lamina.engine.trace import infer
-
         layer = self if self._built else self._unbuilt_copy()
         with scope.flag("abstract", not self._built):
             return infer(lambda *a, **k: layer._run(a, k), args, kwargs)
@@ -599,6 +600,10 @@ class Layer(LayerState, Operation):
             return self.add_weight(**kwargs)
         finally:
             self._tracker.locked_because = locked
+
+    def __getstate__(self):
+        # A copy of a layer stands alone: the calls that a graph remembers stay with the original.
+        return {**self.__dict__, "_inbound_nodes": [], "_outbound_nodes": [], "_losses": []}
 
     def __repr__(self):
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"

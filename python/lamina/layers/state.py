@@ -27,6 +27,8 @@ class LayerState:
     def __setattr__(self, name, value):
         if name not in _UNTRACKED:
             value = self._tracker.track(value)
+        if name[0] != "_":
+            self.__dict__["_edits"] += 1
         super().__setattr__(name, value)
 
     def __delattr__(self, name):
