@@ -293,6 +293,56 @@ def test_take_refuses_float_indices():
         ops.take(np.ones(3), [0.5])
 
 
+@pytest.mark.parametrize("size, antialias", [((7, 3), False), ((3, 9), True), ((2, 2), True)])
+@pytest.mark.parametrize("interpolation", ["bilinear", "nearest", "bicubic", "lanczos3", "lanczos5"])
+def test_resize_is_jax_s(interpolation, size, antialias):
+    jax = pytest.importorskip("jax")
+    x = np.random.default_rng(0).uniform(size=(2, 5, 4, 3)).astype("float32")
+    method = {"bilinear": "linear", "bicubic": "cubic"}.get(interpolation, interpolation)
+    expected = jax.image.resize(x, (2, *size, 3), method, antialias=antialias)
+    np.testing.assert_allclose(
+        ops.image.resize(x, size, interpolation, antialias), expected, rtol=1e-4, atol=1e-5
+    )
+    first = ops.image.resize(
+        np.moveaxis(x, -1, 1), size, interpolation, antialias, data_format="channels_first"
+    )
+    np.testing.assert_allclose(np.moveaxis(np.asarray(first), 1, -1), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_resize_keeps_integers_and_aspect_ratios():
+    x = np.full((4, 8, 3), 200, "uint8")
+    assert ops.image.resize(x, (2, 2), "bicubic").dtype == "uint8"
+    np.testing.assert_array_equal(ops.image.resize(x, (2, 2)), np.full((2, 2, 3), 200))
+    cropped = ops.image.resize(np.arange(32.0).reshape(4, 8, 1), (4, 4), crop_to_aspect_ratio=True)
+    np.testing.assert_allclose(np.asarray(cropped)[..., 0], np.arange(32.0).reshape(4, 8)[:, 2:6])
+    padded = ops.image.resize(x, (8, 8), "nearest", pad_to_aspect_ratio=True, fill_value=7)
+    assert np.asarray(padded)[0, 0, 0] == 7 and np.asarray(padded)[4, 4, 0] == 200
+
+
+def test_pad_crop_and_patches():
+    x = np.arange(24.0).reshape(4, 6, 1)
+    padded = np.asarray(
+        ops.image.pad_images(x, top_padding=1, left_padding=2, target_height=7, target_width=9)
+    )
+    np.testing.assert_array_equal(padded[1:5, 2:8], x)
+    assert padded.shape == (7, 9, 1)
+    cropped = ops.image.crop_images(
+        padded, top_cropping=1, bottom_cropping=2, left_cropping=2, target_width=6
+    )
+    np.testing.assert_array_equal(cropped, x)
+    with pytest.raises(ValueError, match="two of top_padding"):
+        ops.image.pad_images(x, top_padding=1, left_padding=1, right_padding=1)
+    patches = np.asarray(ops.image.extract_patches(x, (2, 3)))
+    np.testing.assert_array_equal(patches[1, 1], x[2:4, 3:6].ravel())
+
+
+def test_grayscale():
+    x = np.ones((2, 3, 3), "float32") * [1.0, 2.0, 3.0]
+    np.testing.assert_allclose(
+        ops.image.rgb_to_grayscale(x), np.full((2, 3, 1), 0.2989 + 2 * 0.587 + 3 * 0.114), rtol=1e-6
+    )
+
+
 def test_names_and_signatures_are_keras_s():
     """Every public function here that Keras has takes Keras's arguments in Keras's order."""
     import inspect

@@ -4,6 +4,7 @@ Each takes tensors, variables, numpy arrays, numbers and nested lists, and runs 
 recorded. Shapes that do not fit raise `lamina.errors.ShapeError` before anything is computed.
 """
 
+from lamina.ops import image as image
 from lamina.ops import linalg as linalg
 from lamina.ops import math as math
 from lamina.ops import nn as nn
