@@ -1,0 +1,48 @@
+//! Graph-to-graph rewrites between the trace and the plan.
+//!
+//! Common subexpressions merge and scalars fold while a graph is built; dead nodes fall away in every
+//! rewrite; whatever depends on constants alone is folded by the plan's prologue. What remains is here.
+
+mod epilogue;
+pub mod fuse;
+
+use crate::error::Result;
+use crate::ops::{Op, OpDef};
+use crate::plan::Traced;
+use crate::shape::Type;
+use smallvec::smallvec;
+
+/// The same computation at concrete input types: every shape is known afterwards.
+pub fn specialise(traced: &Traced, inputs: &[Type]) -> Result<Traced> {
+    let (graph, roots) = traced.graph.rewrite(&traced.roots(), Some(inputs), |g, _, node, inputs| {
+        Ok(match node.types.len() {
+            1 => smallvec![g.add(node.op.clone(), inputs)?],
+            _ => g.add_all(node.op.clone(), inputs)?,
+        })
+    })?;
+    Ok(traced.with_graph(graph, &roots))
+}
+
+/// Every rewrite, in order.
+pub fn optimise(traced: Traced) -> Result<Traced> {
+    let traced = epilogue::run(traced)?;
+    let traced = fuse::expand(traced)?;
+    fuse::run(traced)
+}
+
+/// How often each value is used: by nodes, results and updates.
+pub(crate) fn uses(traced: &Traced) -> rustc_hash::FxHashMap<crate::graph::Value, usize> {
+    let mut uses = rustc_hash::FxHashMap::default();
+    let live = traced.graph.live(traced.roots());
+    for (_, node) in traced.graph.nodes().iter().enumerate().filter(|(i, _)| live[*i]) {
+        for (k, v) in node.inputs.iter().enumerate() {
+            if node.op.reads(k) || matches!(node.op, Op::Source(_)) {
+                *uses.entry(*v).or_insert(0) += 1;
+            }
+        }
+    }
+    for v in traced.roots() {
+        *uses.entry(v).or_insert(0) += 1;
+    }
+    uses
+}

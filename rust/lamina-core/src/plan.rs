@@ -1,0 +1,550 @@
+//! The plan: a graph at concrete shapes as a flat list of steps over one arena.
+//!
+//! Values that depend on no input and on no variable the plan updates (packed weights, folded batch
+//! norms, constants) are *static*: computed by a prologue into a block of their own, and again only when a
+//! variable they come from was assigned. Everything else lives in the arena, placed by lifetime.
+
+mod layout;
+mod run;
+
+use crate::error::Result;
+use crate::graph::{Graph, Value};
+use crate::ops::source::Source;
+use crate::ops::{Kernel, Lower, Lowering, Op, OpDef, Run};
+use crate::passes;
+use crate::shape::Type;
+use crate::variable::Variable;
+use lamina_kernels::Isa;
+use lamina_kernels::memory::{AlignedBytes, Span, Views};
+use layout::{Lifetime, place};
+use rustc_hash::FxHashMap;
+use std::sync::{Arc, Mutex};
+
+/// A traced computation: what it returns, and which variables it leaves changed.
+#[derive(Clone, Debug, Default)]
+pub struct Traced {
+    /// The nodes.
+    pub graph: Graph,
+    /// What a call returns.
+    pub outputs: Vec<Value>,
+    /// New values of variables, by their index in [`Graph::variables`].
+    pub updates: Vec<(usize, Value)>,
+}
+
+impl Traced {
+    /// Every value that must be computed.
+    pub fn roots(&self) -> Vec<Value> {
+        self.outputs.iter().copied().chain(self.updates.iter().map(|u| u.1)).collect()
+    }
+
+    /// The same computation over another graph, whose roots are given in the order of [`Traced::roots`].
+    pub fn with_graph(&self, graph: Graph, roots: &[Value]) -> Traced {
+        let (outputs, updates) = roots.split_at(self.outputs.len());
+        let updates = self.updates.iter().zip(updates).map(|((i, _), v)| (*i, *v)).collect();
+        Traced { graph, outputs: outputs.to_vec(), updates }
+    }
+}
+
+/// Where a value lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Place {
+    /// In the arena, decided by lifetime.
+    Arena,
+    /// In the static block.
+    Static,
+    /// The n-th call argument.
+    Input(u32),
+    /// The n-th constant.
+    Constant(u32),
+    /// The n-th variable.
+    Variable(u32),
+    /// The n-th result.
+    Output(u32),
+}
+
+/// One kernel call.
+struct Step {
+    name: &'static str,
+    run: Run,
+    views: Views,
+    flops: u64,
+}
+
+/// What a step touches, before addresses are known.
+struct Draft {
+    kernel: Kernel,
+    reads: Vec<Loc>,
+    writes: Vec<Loc>,
+    scratch: Loc,
+}
+
+/// A piece of memory: an index into the planner's table of pieces, or nothing (an operand that shares
+/// its memory with an output).
+type Loc = Option<usize>;
+
+struct Piece {
+    place: Place,
+    bytes: usize,
+    life: Lifetime,
+}
+
+/// A plan, ready to run.
+pub struct Plan {
+    graph: Graph,
+    prologue: Vec<Step>,
+    steps: Vec<Step>,
+    arena_bytes: usize,
+    static_bytes: usize,
+    live_bytes: usize,
+    outputs: Vec<Type>,
+    /// Variables (by index) that the steps read or write, in locking order.
+    variables: Vec<(usize, bool)>,
+    /// Variables that the prologue reads.
+    static_variables: Vec<usize>,
+    /// Where each block stands in a frame.
+    blocks: Blocks,
+    arenas: Mutex<Vec<AlignedBytes>>,
+    statics: Mutex<Option<Arc<run::Statics>>>,
+}
+
+/// Frame numbering: arena, static block, inputs, constants, outputs, then the plan's variables.
+#[derive(Clone, Debug, Default)]
+struct Blocks {
+    inputs: usize,
+    constants: usize,
+    outputs: usize,
+    variables: FxHashMap<usize, usize>,
+}
+
+impl Blocks {
+    fn index(&self, place: Place) -> u32 {
+        let index = match place {
+            Place::Arena => 0,
+            Place::Static => 1,
+            Place::Input(i) => 2 + i as usize,
+            Place::Constant(i) => 2 + self.inputs + i as usize,
+            Place::Output(i) => 2 + self.inputs + self.constants + i as usize,
+            Place::Variable(i) => {
+                2 + self.inputs + self.constants + self.outputs + self.variables[&(i as usize)]
+            }
+        };
+        index as u32
+    }
+}
+
+impl Plan {
+    /// Specialises `traced` to `inputs` (concrete types), optimises it and lays it out.
+    pub fn new(traced: &Traced, inputs: &[Type], isa: Isa) -> Result<Plan> {
+        let traced = passes::specialise(traced, inputs)?;
+        let traced = passes::optimise(traced)?;
+        Ok(Planner::new(&traced, isa).plan())
+    }
+
+    /// Bytes of the arena: the peak of all intermediates, after sharing.
+    pub fn arena_bytes(&self) -> usize {
+        self.arena_bytes
+    }
+
+    /// The theoretical peak: the most bytes of intermediates alive at one step.
+    pub fn live_bytes(&self) -> usize {
+        self.live_bytes
+    }
+
+    /// Bytes of packed weights and other precomputed values.
+    pub fn static_bytes(&self) -> usize {
+        self.static_bytes
+    }
+
+    /// Floating-point operations of one run.
+    pub fn flops(&self) -> u64 {
+        self.steps.iter().map(|s| s.flops).sum()
+    }
+
+    /// Whether a run changes variables.
+    pub fn writes_variables(&self) -> bool {
+        self.variables.iter().any(|v| v.1)
+    }
+
+    /// Types of the results.
+    pub fn outputs(&self) -> &[Type] {
+        &self.outputs
+    }
+
+    /// One line a step: name, bytes read and written, operations.
+    pub fn describe(&self) -> String {
+        let line = |tag: &str, s: &Step| {
+            let bytes = |spans: &[Span]| spans.iter().map(|s| s.len).sum::<usize>();
+            format!(
+                "{tag} {:<24} reads {:>10} B  writes {:>10} B  {:>14} flop\n",
+                s.name,
+                bytes(s.views.reads()),
+                bytes(s.views.writes()),
+                s.flops
+            )
+        };
+        self.prologue.iter().map(|s| line("once", s)).chain(self.steps.iter().map(|s| line("step", s))).collect()
+    }
+}
+
+/// Turns an optimised, concrete graph into a [`Plan`].
+struct Planner<'a> {
+    traced: &'a Traced,
+    isa: Isa,
+    /// Whether a node is computed by the prologue.
+    is_static: Vec<bool>,
+    /// Piece of each value (aliases share one).
+    pieces: Vec<Piece>,
+    location: FxHashMap<Value, usize>,
+    /// The values of each piece: the inverse of `location`.
+    holders: Vec<Vec<Value>>,
+    packed: FxHashMap<(usize, u64), usize>,
+    prologue: Vec<Draft>,
+    drafts: Vec<Draft>,
+    /// For every piece, the index of the last node that reads it.
+    last_reader: FxHashMap<Value, usize>,
+    /// The variable that a value becomes, if any.
+    becomes: FxHashMap<Value, usize>,
+}
+
+const PROLOGUE: usize = usize::MAX;
+
+impl<'a> Planner<'a> {
+    fn new(traced: &'a Traced, isa: Isa) -> Self {
+        let graph = &traced.graph;
+        let updated = |i: u32| traced.updates.iter().any(|u| u.0 == i as usize);
+        let mut is_static = vec![false; graph.nodes().len()];
+        let mut last_reader = FxHashMap::default();
+        for (i, node) in graph.nodes().iter().enumerate() {
+            is_static[i] = match &node.op {
+                Op::Source(Source::Input(_)) => false,
+                Op::Source(Source::Variable(v)) => !updated(*v),
+                Op::Source(_) => true,
+                _ => node.inputs.iter().all(|v| is_static[v.node as usize]),
+            };
+            for (k, v) in node.inputs.iter().enumerate() {
+                if node.op.reads(k) {
+                    last_reader.insert(*v, i);
+                }
+            }
+        }
+        Planner {
+            traced,
+            isa,
+            is_static,
+            pieces: vec![],
+            location: FxHashMap::default(),
+            holders: vec![],
+            packed: FxHashMap::default(),
+            prologue: vec![],
+            drafts: vec![],
+            last_reader,
+            becomes: traced.updates.iter().map(|(i, v)| (*v, *i)).collect(),
+        }
+    }
+
+    fn graph(&self) -> &'a Graph {
+        &self.traced.graph
+    }
+
+    fn piece(&mut self, place: Place, bytes: usize) -> usize {
+        self.pieces.push(Piece { place, bytes, life: Lifetime::default() });
+        self.holders.push(vec![]);
+        self.pieces.len() - 1
+    }
+
+    fn locate(&mut self, v: Value, piece: usize) {
+        self.location.insert(v, piece);
+        self.holders[piece].push(v);
+    }
+
+    fn plan(mut self) -> Plan {
+        let graph = self.graph();
+        let live = graph.live(self.traced.roots());
+        for (i, _) in graph.nodes().iter().enumerate().filter(|(i, _)| live[*i]) {
+            self.node(i);
+        }
+        self.results();
+        self.finish()
+    }
+
+    /// Drafts the steps of one node.
+    fn node(&mut self, index: usize) {
+        let graph = self.graph();
+        let node = &graph.nodes()[index];
+        let first = Value { node: index as u32, output: 0 };
+        if let Op::Source(source) = &node.op {
+            let place = match *source {
+                Source::Input(i) => Some(Place::Input(i)),
+                Source::Variable(i) => Some(Place::Variable(i)),
+                Source::Constant(i) => Some(Place::Constant(i)),
+                Source::Scalar(..) => None,
+            };
+            if let Some(place) = place {
+                let piece = self.piece(place, node.types[0].bytes());
+                self.locate(first, piece);
+                return;
+            }
+        }
+        let types: Vec<&Type> = node.inputs.iter().map(|v| graph.ty(*v)).collect();
+        let shared = self.shared(index, &types);
+        let cx = Lower { isa: self.isa, inputs: &types, outputs: &node.types, shared: &shared };
+        let kernel = match node.op.lower(&cx) {
+            Lowering::Alias => {
+                let piece = self.location[&node.inputs[0]];
+                self.locate(first, piece);
+                return;
+            }
+            Lowering::Kernel(kernel) => kernel,
+        };
+
+        let is_static = self.is_static[index];
+        let home = if is_static { Place::Static } else { Place::Arena };
+        let mut reads: Vec<Loc> = vec![];
+        for (k, v) in node.inputs.iter().enumerate() {
+            let in_place = shared.iter().any(|s| s.0 == k);
+            reads.push((!in_place && node.op.reads(k)).then(|| self.location[v]));
+        }
+        let mut kernel = kernel;
+        for pack in std::mem::take(&mut kernel.packs) {
+            let operand = node.inputs[pack.input];
+            let source = self.location[&operand];
+            let packed = self.pack(pack, source, self.is_static[operand.node as usize]);
+            let input = packed.0;
+            reads[input] = Some(packed.1);
+        }
+        let mut writes: Vec<Loc> = vec![];
+        for (output, ty) in node.types.iter().enumerate() {
+            let v = Value { node: index as u32, output: output as u32 };
+            let piece = match shared.iter().find(|s| s.1 == output) {
+                Some((operand, _)) => self.location[&node.inputs[*operand]],
+                None => self.piece(home, ty.bytes()),
+            };
+            self.locate(v, piece);
+            writes.push(Some(piece));
+        }
+        if node.types.iter().all(Type::is_empty) {
+            return; // an empty batch: there is nothing to write
+        }
+        self.push(is_static, kernel, reads, writes);
+    }
+
+    fn push(&mut self, is_static: bool, kernel: Kernel, reads: Vec<Loc>, writes: Vec<Loc>) {
+        let place = if is_static { Place::Static } else { Place::Arena };
+        let scratch = (kernel.scratch > 0).then(|| self.piece(place, kernel.scratch));
+        let draft = Draft { kernel, reads, writes, scratch };
+        let list = if is_static { &mut self.prologue } else { &mut self.drafts };
+        list.push(draft);
+    }
+
+    /// The packed form of a piece, made once for all who want the same.
+    fn pack(&mut self, pack: crate::ops::Pack, source: usize, is_static: bool) -> (usize, usize) {
+        if let Some(&piece) = self.packed.get(&(source, pack.key)) {
+            return (pack.input, piece);
+        }
+        let piece = self.piece(if is_static { Place::Static } else { Place::Arena }, pack.bytes);
+        let kernel =
+            Kernel { name: "pack", run: pack.run, scratch: 0, flops: 0, packs: vec![], wants_zero: false };
+        self.push(is_static, kernel, vec![Some(source)], vec![Some(piece)]);
+        self.packed.insert((source, pack.key), piece);
+        (pack.input, piece)
+    }
+
+    /// Which operands this node may overwrite: an intermediate nobody reads later, or the old value of the
+    /// variable that the output becomes.
+    fn shared(&self, index: usize, types: &[&Type]) -> Vec<(usize, usize)> {
+        let graph = self.graph();
+        let node = &graph.nodes()[index];
+        let mut shared: Vec<(usize, usize)> = vec![];
+        if self.is_static[index] {
+            return shared;
+        }
+        for (operand, output) in node.op.in_place(types, &node.types) {
+            let v = node.inputs[operand];
+            let out = Value { node: index as u32, output: output as u32 };
+            let taken = shared.iter().any(|s| s.0 == operand || s.1 == output);
+            let twice = node.inputs.iter().filter(|w| self.location[w] == self.location[&v]).count() > 1;
+            if taken || twice || !self.dies_at(self.location[&v], index) {
+                continue;
+            }
+            let allowed = match self.pieces[self.location[&v]].place {
+                Place::Arena => true,
+                Place::Variable(i) => self.becomes.get(&out) == Some(&(i as usize)),
+                _ => false,
+            };
+            // The output must not be wanted in a place of its own.
+            let is_update = self.becomes.contains_key(&out);
+            let in_variable = matches!(self.pieces[self.location[&v]].place, Place::Variable(_));
+            if allowed && (is_update == in_variable) {
+                shared.push((operand, output));
+            }
+        }
+        shared
+    }
+
+    /// Whether nothing reads a piece after node `index`, and no result or update is taken from it.
+    fn dies_at(&self, piece: usize, index: usize) -> bool {
+        self.holders[piece].iter().all(|v| {
+            self.last_reader.get(v).is_none_or(|&last| last <= index)
+                && !self.traced.outputs.contains(v)
+                && !self.becomes.contains_key(v)
+        })
+    }
+
+    /// Sends results to their places: outputs into the caller's buffers, updates into the variables.
+    fn results(&mut self) {
+        let (traced, graph) = (self.traced, self.graph());
+        let mut copies = vec![];
+        for (i, v) in traced.outputs.iter().enumerate() {
+            let source = self.location[v];
+            if self.pieces[source].place == Place::Arena && !self.becomes_variable(source) {
+                // Computed straight into the caller's buffer.
+                self.pieces[source].place = Place::Output(i as u32);
+            } else {
+                let out = self.piece(Place::Output(i as u32), graph.ty(*v).bytes());
+                copies.push((source, out));
+            }
+        }
+        // Old values that another variable takes over are set aside before any variable changes.
+        let mut assigns = vec![];
+        for (variable, v) in &traced.updates {
+            let source = self.location[v];
+            let target = Place::Variable(*variable as u32);
+            match self.pieces[source].place {
+                place if place == target => {}
+                Place::Variable(_) => {
+                    let aside = self.piece(Place::Arena, graph.ty(*v).bytes());
+                    copies.push((source, aside));
+                    assigns.push((aside, *variable));
+                }
+                _ => assigns.push((source, *variable)),
+            }
+        }
+        for (from, to) in copies {
+            self.push(false, copy_kernel("copy"), vec![Some(from)], vec![Some(to)]);
+        }
+        for (from, variable) in assigns {
+            let bytes = self.pieces[from].bytes;
+            let to = self.piece(Place::Variable(variable as u32), bytes);
+            self.push(false, copy_kernel("assign"), vec![Some(from)], vec![Some(to)]);
+        }
+    }
+
+    fn becomes_variable(&self, piece: usize) -> bool {
+        matches!(self.pieces[piece].place, Place::Variable(_))
+    }
+
+    /// Addresses, at last.
+    fn finish(mut self) -> Plan {
+        for (time, draft) in self.drafts.iter().enumerate() {
+            for piece in draft.reads.iter().chain(&draft.writes).chain(std::iter::once(&draft.scratch)).flatten() {
+                self.pieces[*piece].life.touch(time);
+            }
+        }
+        for draft in &self.prologue {
+            for piece in draft.reads.iter().chain(&draft.writes).chain(std::iter::once(&draft.scratch)).flatten() {
+                self.pieces[*piece].life.touch(PROLOGUE);
+            }
+        }
+        let select = |pieces: &[Piece], place: Place| -> Vec<(usize, usize, Lifetime)> {
+            let all = pieces.iter().enumerate();
+            all.filter(|(_, p)| p.place == place).map(|(i, p)| (i, p.bytes, p.life)).collect()
+        };
+        let arena = place(&select(&self.pieces, Place::Arena));
+        let statics: Vec<_> = select(&self.pieces, Place::Static)
+            .into_iter()
+            .map(|(i, bytes, _)| (i, bytes, Lifetime::always()))
+            .collect();
+        let statics = place(&statics);
+
+        // Which variables the steps touch, and which of them they write.
+        let mut variables: FxHashMap<usize, bool> = FxHashMap::default();
+        let mut static_variables: Vec<usize> = vec![];
+        let of = |piece: &usize| match self.pieces[*piece].place {
+            Place::Variable(i) => Some(i as usize),
+            _ => None,
+        };
+        for draft in &self.drafts {
+            draft.reads.iter().flatten().filter_map(of).for_each(|i| {
+                variables.entry(i).or_insert(false);
+            });
+            draft.writes.iter().flatten().filter_map(of).for_each(|i| {
+                variables.insert(i, true);
+            });
+        }
+        for draft in &self.prologue {
+            static_variables.extend(draft.reads.iter().flatten().filter_map(of));
+        }
+        static_variables.sort_unstable();
+        static_variables.dedup();
+        let graph = self.graph();
+        let id = |i: &usize| graph.variables()[*i].0.id();
+        let mut variables: Vec<(usize, bool)> = variables.into_iter().collect();
+        variables.sort_by_key(|(i, _)| id(i));
+        static_variables.sort_by_key(id);
+
+        let order: Vec<usize> = variables.iter().map(|v| v.0).collect();
+        let blocks = |order: &[usize]| Blocks {
+            inputs: graph.inputs().len(),
+            constants: graph.constants().len(),
+            outputs: self.traced.outputs.len(),
+            variables: order.iter().enumerate().map(|(at, i)| (*i, at)).collect(),
+        };
+        let main_blocks = blocks(&order);
+        let prologue_blocks = blocks(&static_variables);
+        let step = |draft: Draft, blocks: &Blocks| {
+            let span = |loc: &Loc| match loc {
+                None => Span { block: 0, start: 0, len: 0 },
+                Some(i) => {
+                    let piece = &self.pieces[*i];
+                    let start = match piece.place {
+                        Place::Arena => arena.offsets[i],
+                        Place::Static => statics.offsets[i],
+                        _ => 0,
+                    };
+                    Span { block: blocks.index(piece.place), start, len: piece.bytes }
+                }
+            };
+            let reads = draft.reads.iter().map(span).collect();
+            let mut writes: Vec<Span> = draft.writes.iter().map(span).collect();
+            writes.extend(draft.scratch.iter().map(|i| span(&Some(*i))));
+            let views = Views::new(reads, writes).expect("the planner keeps a step's writes apart");
+            Step { name: draft.kernel.name, run: draft.kernel.run, views, flops: draft.kernel.flops }
+        };
+        let drafts = std::mem::take(&mut self.drafts);
+        let prologue = std::mem::take(&mut self.prologue);
+        Plan {
+            graph: graph.clone(),
+            prologue: prologue.into_iter().map(|d| step(d, &prologue_blocks)).collect(),
+            steps: drafts.into_iter().map(|d| step(d, &main_blocks)).collect(),
+            arena_bytes: arena.bytes,
+            static_bytes: statics.bytes,
+            live_bytes: arena.peak,
+            outputs: self.traced.outputs.iter().map(|v| graph.ty(*v).clone()).collect(),
+            variables,
+            static_variables,
+            blocks: main_blocks,
+            arenas: Mutex::new(vec![]),
+            statics: Mutex::new(None),
+        }
+    }
+}
+
+fn copy_kernel(name: &'static str) -> Kernel {
+    let lowering = Lowering::kernel(name, 0, |call| {
+        let from = call.input_bytes(0);
+        call.outputs()[0].copy_from_slice(from);
+    });
+    match lowering {
+        Lowering::Kernel(kernel) => kernel,
+        Lowering::Alias => unreachable!("a copy is a step"),
+    }
+}
+
+/// A variable that a plan holds.
+type Held = Arc<Variable>;
+
+impl Plan {
+    fn held(&self, i: usize) -> &Held {
+        &self.graph.variables()[i].0
+    }
+}

@@ -1,0 +1,122 @@
+//! Placing intermediates in one arena: two may share bytes where their lifetimes do not meet.
+
+use lamina_kernels::memory::ALIGN;
+use rustc_hash::FxHashMap;
+
+/// The steps between which a piece of memory holds something, both included.
+#[derive(Clone, Copy, Debug)]
+pub struct Lifetime {
+    first: usize,
+    last: usize,
+}
+
+impl Default for Lifetime {
+    fn default() -> Self {
+        Lifetime { first: usize::MAX, last: 0 }
+    }
+}
+
+impl Lifetime {
+    /// Every step.
+    pub fn always() -> Self {
+        Lifetime { first: 0, last: usize::MAX }
+    }
+
+    /// Extends the lifetime to a step.
+    pub fn touch(&mut self, step: usize) {
+        self.first = self.first.min(step);
+        self.last = self.last.max(step);
+    }
+
+    fn meets(&self, other: &Lifetime) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+}
+
+/// Where every piece starts.
+pub struct Placement {
+    /// Offset of each piece, by its number.
+    pub offsets: FxHashMap<usize, usize>,
+    /// Bytes in all.
+    pub bytes: usize,
+    /// The most bytes alive at any one step: no placement can need less.
+    pub peak: usize,
+}
+
+/// Greedy by size (Pisarchyk & Lee 2020): the largest piece first, each at the smallest gap that fits among
+/// the pieces already placed whose lifetimes it meets.
+pub fn place(pieces: &[(usize, usize, Lifetime)]) -> Placement {
+    let mut order: Vec<&(usize, usize, Lifetime)> = pieces.iter().collect();
+    order.sort_by_key(|(i, bytes, _)| (std::cmp::Reverse(*bytes), *i));
+    let mut placed: Vec<(usize, usize, Lifetime)> = vec![]; // start, end, life; sorted by start
+    let mut offsets = FxHashMap::default();
+    let mut total = 0;
+    for (i, bytes, life) in order {
+        let bytes = bytes.next_multiple_of(ALIGN);
+        let (mut cursor, mut best): (usize, Option<(usize, usize)>) = (0, None);
+        for (start, end, other) in &placed {
+            if !life.meets(other) {
+                continue;
+            }
+            let gap = start.saturating_sub(cursor);
+            if gap >= bytes && best.is_none_or(|(size, _)| gap < size) {
+                best = Some((gap, cursor));
+            }
+            cursor = cursor.max(*end);
+        }
+        let start = best.map_or(cursor, |(_, at)| at);
+        offsets.insert(*i, start);
+        total = total.max(start + bytes);
+        let at = placed.partition_point(|p| p.0 <= start);
+        placed.insert(at, (start, start + bytes, *life));
+    }
+    Placement { offsets, bytes: total, peak: peak(pieces) }
+}
+
+fn peak(pieces: &[(usize, usize, Lifetime)]) -> usize {
+    let mut events: Vec<(usize, bool, usize)> = vec![];
+    for (_, bytes, life) in pieces.iter().filter(|p| p.2.first <= p.2.last) {
+        events.push((life.first, true, *bytes));
+        events.push((life.last.saturating_add(1), false, *bytes));
+    }
+    events.sort_by_key(|&(time, birth, _)| (time, birth)); // deaths before births
+    let (mut alive, mut peak) = (0usize, 0);
+    for (_, birth, bytes) in events {
+        alive = if birth { alive + bytes } else { alive - bytes };
+        peak = peak.max(alive);
+    }
+    peak
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn life(first: usize, last: usize) -> Lifetime {
+        Lifetime { first, last }
+    }
+
+    #[test]
+    fn a_chain_needs_two_buffers() {
+        let pieces: Vec<_> = (0..10).map(|i| (i, 640, life(i, i + 1))).collect();
+        let placement = place(&pieces);
+        assert_eq!(placement.bytes, 1280);
+        assert_eq!(placement.peak, 1280);
+    }
+
+    #[test]
+    fn nothing_that_meets_overlaps() {
+        let pieces: Vec<_> =
+            (0..200usize).map(|i| (i, 64 * (1 + i * 7 % 13), life(i % 50, i % 50 + i * 3 % 17))).collect();
+        let placement = place(&pieces);
+        for (i, a) in pieces.iter().enumerate() {
+            for b in &pieces[..i] {
+                if a.2.meets(&b.2) {
+                    let (sa, sb) = (placement.offsets[&a.0], placement.offsets[&b.0]);
+                    assert!(sa + a.1 <= sb || sb + b.1 <= sa);
+                }
+            }
+        }
+        assert!(placement.bytes >= placement.peak);
+    }
+}
