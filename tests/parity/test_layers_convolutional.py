@@ -123,4 +123,4 @@ def test_global_average_mask(data_format):
 
     mask = np.array([[True, True, False, True, False], [False, True, True, True, True]])
     config = {"data_format": data_format}
-    check_layer("GlobalAveragePooling1D", config, data(1, 5, 3, data_format), mask=mask, symbolic=False)
+    check_layer("GlobalAveragePooling1D", config, data(1, 5, 3, data_format), mask=mask)

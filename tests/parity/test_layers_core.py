@@ -30,7 +30,7 @@ def test_dense_losses():
     config = {
         "units": 2,
         "kernel_regularizer": "l2",
-        "bias_regularizer": "l1_l2",
+        "bias_regularizer": "L1L2",
         "activity_regularizer": "l1",
     }
     theirs, ours = make_pair("Dense", config)
@@ -107,8 +107,8 @@ def test_elementwise_layers(name, config):
 
 def test_softmax_mask():
     mask = np.array([[True, False, True], [False, False, False]])
-    check_layer("Softmax", {}, (2, 3), mask=mask, symbolic=False)
-    check_layer("Softmax", {}, (2, 3), mask=mask.astype("float32"), symbolic=False)
+    check_layer("Softmax", {}, (2, 3), mask=mask)
+    check_layer("Softmax", {}, (2, 3), mask=mask.astype("float32"))
 
 
 def test_masking_mask():

@@ -65,11 +65,10 @@ def test_three_inputs(name):
         ({}, [(2, 3), (2, 4)]),
         ({"axis": 1}, [(2, 3, 4), (2, 1, 4), (2, 2, 4)]),
         ({"axis": -2}, [(2, 3, 4), (2, 1, 4)]),
-        ({"axis": 0}, [(2, 3), (1, 3)]),
     ],
 )
 def test_concatenate(config, shapes):
-    check_layer("Concatenate", config, shapes, symbolic=config.get("axis") != 0)
+    check_layer("Concatenate", config, shapes)
 
 
 @pytest.mark.parametrize(
