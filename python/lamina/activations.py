@@ -52,7 +52,9 @@ def relu(x, negative_slope=0.0, max_value=None, threshold=0.0):
 
 
 def gelu(x, approximate=False):
-    """x times the normal distribution function at x (Hendrycks and Gimpel, 2016); its tanh form if `approximate`."""
+    """x times the normal distribution function at x (Hendrycks and Gimpel, 2016); its tanh form if
+    `approximate`.
+    """
     return ops.gelu(x, approximate)
 
 
@@ -107,7 +109,9 @@ KNOWN = {function.__name__: function for function in _BUILT_IN} | {"swish": silu
 
 
 def serialize(activation):
-    """The name of a built-in activation; a configuration for anything else. A function that no name finds is refused."""
+    """The name of a built-in activation; a configuration for anything else. A function that no name finds is
+    refused.
+    """
     from lamina.saving.registration import get_registered_name
     from lamina.saving.serialization import serialize_keras_object
 
@@ -117,8 +121,8 @@ def serialize(activation):
     config = serialize_keras_object(activation)
     if not isinstance(config, dict) or "config" not in config or config.get("class_name") == "__lambda__":
         raise ValueError(
-            f"Unknown activation function '{activation}' cannot be serialized due to invalid function name. Use a named "
-            "function, registered with `@lamina.saving.register_keras_serializable()`."
+            f"Unknown activation function '{activation}' cannot be serialized due to invalid function name. "
+            "Use a named function, registered with `@lamina.saving.register_keras_serializable()`."
         )
     if isinstance(config["config"], str):
         config["config"] = get_registered_name(activation)
@@ -133,7 +137,9 @@ def deserialize(config, custom_objects=None):
 
 
 def get(identifier):
-    """The activation meant by a name, a configuration or a callable; None is `linear`. Else a ValueError says the nearest name."""
+    """The activation meant by a name, a configuration or a callable; None is `linear`. Else a ValueError says
+    the nearest name.
+    """
     from lamina.saving.registration import get_registered_object
 
     if identifier is None:

@@ -65,7 +65,9 @@ class UnitNorm(Constraint):
 
 
 class MinMaxNorm(Constraint):
-    """Lengths of vectors along `axis` are brought into [min_value, max_value], by the part `rate` of the way each time."""
+    """Lengths of vectors along `axis` are brought into [min_value, max_value], by the part `rate` of the way
+    each time.
+    """
 
     def __init__(self, min_value=0.0, max_value=1.0, rate=1.0, axis=0):
         self.min_value, self.max_value, self.rate, self.axis = min_value, max_value, rate, axis

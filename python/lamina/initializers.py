@@ -1,4 +1,6 @@
-"""First values of weights. An int seed (or none) gives the same values with each call, a `SeedGenerator` new ones."""
+"""First values of weights. An int seed (or none) gives the same values with each call, a `SeedGenerator` new
+ones.
+"""
 
 import math
 
@@ -154,7 +156,8 @@ class VarianceScaling(RandomInitializer):
         mode: "fan_in", "fan_out" or "fan_avg".
         distribution: "truncated_normal" ("normal"), "untruncated_normal" or "uniform".
         seed: see `RandomInitializer`.
-        input_axes, output_axes: the axes of a weight that hold its inputs and outputs, where they are not the usual ones.
+        input_axes, output_axes: the axes of a weight that hold its inputs and outputs, where they are not the
+            usual ones.
     """
 
     def __init__(
@@ -333,7 +336,9 @@ serialize, deserialize = _family.serialize, _family.deserialize
 
 
 def get(identifier):
-    """The initializer meant by a name, a configuration, a class, a callable `f(shape, dtype=None)`, a tensor or None."""
+    """The initializer meant by a name, a configuration, a class, a callable `f(shape, dtype=None)`, a tensor
+    or None.
+    """
     if ops.is_tensor(identifier) or isinstance(identifier, (np.generic, np.ndarray)):
         return _given(identifier)
     return _family.get(identifier)
@@ -346,7 +351,8 @@ def _given(value):
         tensor = ops.convert_to_tensor(value, dtype=standardize_dtype(dtype))
         if tuple(tensor.shape) != tuple(shape):
             raise ValueError(
-                f"Expected `shape` to be {tuple(tensor.shape)} for direct tensor as initializer. Received shape={tuple(shape)}"
+                f"Expected `shape` to be {tuple(tensor.shape)} for direct tensor as initializer. "
+                f"Received shape={tuple(shape)}"
             )
         return tensor
 

@@ -1,4 +1,6 @@
-"""Built-in objects by name: what `get`, `serialize` and `deserialize` of initializers, regularizers and constraints share."""
+"""Built-in objects by name: what `get`, `serialize` and `deserialize` of initializers, regularizers and
+constraints share.
+"""
 
 import inspect
 
@@ -6,7 +8,9 @@ from lamina.engine.naming import to_snake_case
 
 
 class Family:
-    """The built-in classes of one kind under their own name (`HeNormal`), in snake case (`he_normal`) and their aliases."""
+    """The built-in classes of one kind under their own name (`HeNormal`), in snake case (`he_normal`) and
+    their aliases.
+    """
 
     def __init__(self, kind, classes, aliases=None):
         self.kind = kind
@@ -27,7 +31,9 @@ class Family:
         return deserialize_keras_object(config, custom_objects=custom_objects, module_objects=self.objects)
 
     def get(self, identifier):
-        """The object meant by a name, a configuration, a class, a callable or None; else a ValueError that says the nearest name."""
+        """The object meant by a name, a configuration, a class, a callable or None; else a ValueError that
+        says the nearest name.
+        """
         from lamina.saving.registration import get_registered_object
 
         if identifier is None:

@@ -1,5 +1,6 @@
-"""Random numbers. Each function takes a `seed`: an int (the same numbers every time), a `SeedGenerator` (new ones with each
-call), or None (the global generator). The numbers depend on the seed alone: not on threads, nor on eager or compiled running.
+"""Random numbers. Each function takes a `seed`: an int (the same numbers every time), a `SeedGenerator` (new
+ones with each call), or None (the global generator). The numbers depend on the seed alone: not on threads,
+nor on eager or compiled running.
 """
 
 import math
@@ -128,7 +129,9 @@ def normal(shape, mean=0.0, stddev=1.0, dtype=None, seed=None):
 
 
 def normal_like(x, mean=0.0, stddev=1.0, dtype=None, seed=None):
-    """Normal floats in the shape of `x`, whose axes may be unknown while tracing. Keras reads the shape instead."""
+    """Normal floats in the shape of `x`, whose axes may be unknown while tracing. Keras reads the shape
+    instead.
+    """
     dtype = _float_dtype(dtype, "normal_like")
     return _core.random_like("normal", tensor(x), draw_seed(seed), dtype, float(mean), float(stddev))
 
@@ -184,7 +187,8 @@ def _noise_template(x, noise_shape):
             x = slice_axis(x, axis, 0, 1)
         elif size not in (None, own) and own is not None:
             raise ValueError(
-                f"Argument `noise_shape` {tuple(noise_shape)} does not broadcast to {tuple(x.shape)}: axis {axis}."
+                f"Argument `noise_shape` {tuple(noise_shape)} does not broadcast to {tuple(x.shape)}: "
+                f"axis {axis}."
             )
     return x
 
@@ -268,7 +272,9 @@ _TOSSES = 64
 
 
 def binomial(shape, counts, probabilities, dtype=None, seed=None):
-    """How many of `counts` tosses succeed, each with its probability; both broadcast to `shape`. Needs the largest count."""
+    """How many of `counts` tosses succeed, each with its probability; both broadcast to `shape`. Needs the
+    largest count.
+    """
     dtype, shape = _float_dtype(dtype, "binomial"), static_dims(shape)
     seed = draw_seed(seed)
     most = int(math.ceil(float(np.max(np.asarray(counts), initial=0))))

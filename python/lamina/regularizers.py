@@ -83,14 +83,16 @@ class OrthogonalRegularizer(Regularizer):
         self.factor = _factor(factor, "factor", 0.01)
         if mode not in ("rows", "columns"):
             raise ValueError(
-                f"Invalid value for argument `mode`. Expected one of {{'rows', 'columns'}}. Received: mode={mode}"
+                f"Invalid value for argument `mode`. Expected one of {{'rows', 'columns'}}. "
+                f"Received: mode={mode}"
             )
         self.mode = mode
 
     def __call__(self, inputs):
         if len(inputs.shape) != 2:
             raise ValueError(
-                f"Inputs to OrthogonalRegularizer must have rank 2. Received: inputs.shape={tuple(inputs.shape)}"
+                f"Inputs to OrthogonalRegularizer must have rank 2. "
+                f"Received: inputs.shape={tuple(inputs.shape)}"
             )
         rows = inputs if self.mode == "rows" else ops.transpose(inputs)
         rows = ops.normalize(rows, axis=1)

@@ -1,4 +1,5 @@
-"""Run as a script: what Keras, on its numpy backend, gives for every case of `ops_cases`. Pickles a list to the path given.
+"""Run as a script: what Keras, on its numpy backend, gives for every case of `ops_cases`. Pickles a list to
+the path given.
 
 Keras on jax compiles each of these hundreds of tiny calls; on numpy they take seconds.
 """

@@ -1,4 +1,6 @@
-"""One line a case: an op of `keras.ops`, its arguments, and what of it is compared. numpy arrays are the tensors."""
+"""One line a case: an op of `keras.ops`, its arguments, and what of it is compared. numpy arrays are the
+tensors.
+"""
 
 from dataclasses import dataclass, field
 
@@ -399,8 +401,9 @@ _WINDOWS = [
     c("average_pool", _SEQUENCE, 3, strides=2, padding="same"),
 ]
 _ACTIVATIONS = (
-    "relu relu6 sigmoid softplus softsign silu swish log_sigmoid leaky_relu hard_sigmoid hard_silu hard_swish elu selu gelu celu "
-    "tanh tanh_shrink hard_tanh hard_shrink soft_shrink squareplus sparse_plus sparse_sigmoid softmax log_softmax sparsemax glu"
+    "relu relu6 sigmoid softplus softsign silu swish log_sigmoid leaky_relu hard_sigmoid hard_silu hard_swish elu selu "
+    "gelu celu tanh tanh_shrink hard_tanh hard_shrink soft_shrink squareplus sparse_plus sparse_sigmoid softmax "
+    "log_softmax sparsemax glu"
 ).split()
 NN = [
     *(c(name, x(3, 6, low=-4, high=7)) for name in _ACTIVATIONS),

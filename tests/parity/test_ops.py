@@ -1,4 +1,5 @@
-"""Every op against `keras.ops`: values and dtypes; its gradients against finite differences in float64; and the compiled
+"""Every op against `keras.ops`: values and dtypes; its gradients against finite differences in float64; and
+the compiled
 and the symbolic call against the eager one."""
 
 import os
@@ -17,7 +18,9 @@ from lamina.engine.trace import compile_function
 
 @pytest.fixture(scope="module")
 def keras_values(tmp_path_factory):
-    """What Keras gives, by case; computed in a process of its own because the backend is chosen once per process."""
+    """What Keras gives, by case; computed in a process of its own because the backend is chosen once per
+    process.
+    """
     pytest.importorskip("keras")
     path = tmp_path_factory.mktemp("keras") / "values.pickle"
     script = os.path.join(os.path.dirname(__file__), "keras_values.py")

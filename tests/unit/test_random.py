@@ -17,7 +17,9 @@ def same(a, b):
 
 
 def kolmogorov(sample, cdf):
-    """The largest distance between the empirical distribution and `cdf`, times sqrt(n): above 1.95 once in 1000."""
+    """The largest distance between the empirical distribution and `cdf`, times sqrt(n): above 1.95 once in
+    1000.
+    """
     x = np.sort(np.asarray(sample, "float64").ravel())
     p = np.vectorize(cdf)(x)
     n = len(x)

@@ -1,7 +1,7 @@
 """`keras.ops`: functions of tensors, with Keras's names and semantics.
 
-Each takes tensors, variables, numpy arrays, numbers and nested lists, and runs now; it takes symbolic tensors and is
-recorded. Shapes that do not fit raise `lamina.errors.ShapeError` before anything is computed.
+Each takes tensors, variables, numpy arrays, numbers and nested lists, and runs now; it takes symbolic tensors
+and is recorded. Shapes that do not fit raise `lamina.errors.ShapeError` before anything is computed.
 """
 
 from lamina.ops import image as image

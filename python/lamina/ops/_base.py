@@ -68,7 +68,8 @@ def one_axis(axis, ndim, name="axis"):
         axis = int(axis)
     if not -ndim <= axis < ndim:
         raise ValueError(
-            f"`{name}` is out of range: {axis} for a tensor with {ndim} axes (expected {-ndim} to {ndim - 1})."
+            f"`{name}` is out of range: {axis} for a tensor with {ndim} axes "
+            f"(expected {-ndim} to {ndim - 1})."
         )
     return axis + ndim if axis < 0 else axis
 

@@ -1,7 +1,8 @@
-"""Control flow. On data it is Python's own; in a traced function loops are unrolled and both branches are computed.
+"""Control flow. On data it is Python's own; in a traced function loops are unrolled and both branches are
+computed.
 
-So a branch of a traced `cond` must not assign to variables: both would. A value picked by `where` takes its gradient
-from the picked branch alone.
+So a branch of a traced `cond` must not assign to variables: both would. A value picked by `where` takes its
+gradient from the picked branch alone.
 """
 
 from lamina import _core, tree
@@ -17,7 +18,9 @@ def _pick(condition, a, b):
 
 @op
 def cond(pred, true_fn, false_fn):
-    """true_fn() if `pred` (a scalar) holds, else false_fn(). Both must return the same structure, shapes and dtypes."""
+    """true_fn() if `pred` (a scalar) holds, else false_fn(). Both must return the same structure, shapes and
+    dtypes.
+    """
     if not is_symbolic(pred):
         return true_fn() if bool(pred) else false_fn()
     return _pick(tensor(pred, "bool"), true_fn(), false_fn())
@@ -36,10 +39,12 @@ def switch(index, branches, *operands):
     return chosen
 
 
+@op
 def while_loop(cond, body, loop_vars, maximum_iterations=None):
     """loop_vars = body(*loop_vars) while cond(*loop_vars) holds, `maximum_iterations` times at most.
 
-    In a traced function a condition on traced values needs `maximum_iterations`: the loop is unrolled that many times.
+    In a traced function a condition on traced values needs `maximum_iterations`: the loop is unrolled that
+    many times.
     """
     several = isinstance(loop_vars, (list, tuple))
     values = tuple(loop_vars) if several else (loop_vars,)
@@ -49,8 +54,8 @@ def while_loop(cond, body, loop_vars, maximum_iterations=None):
         if is_symbolic(go):
             if maximum_iterations is None:
                 raise ValueError(
-                    "`while_loop` in a compiled function, with a condition on its values, needs `maximum_iterations`: "
-                    "the loop is unrolled that many times."
+                    "`while_loop` in a compiled function, with a condition on its values, needs "
+                    "`maximum_iterations`: the loop is unrolled that many times."
                 )
             active = tensor(go, "bool") if active is None else _core.binary("and", active, tensor(go, "bool"))
         elif not bool(go):
@@ -62,8 +67,9 @@ def while_loop(cond, body, loop_vars, maximum_iterations=None):
     return (type(loop_vars)(values) if type(loop_vars) in (list, tuple) else values) if several else values[0]
 
 
+@op
 def fori_loop(lower, upper, body_fun, init_val):
-    """value = body_fun(i, value) for i from `lower` up to, without, `upper`; both must be known when traced."""
+    """value = body_fun(i, value) for i from `lower` up to `upper` - 1; both must be known when traced."""
     value = init_val
     for i in range(int(lower), int(upper)):
         value = body_fun(i, value)
@@ -92,7 +98,8 @@ def _stacked(rows):
 
 @op
 def scan(f, init, xs=None, length=None, reverse=False, unroll=1):
-    """Carry a value along a leading axis: carry, y = f(carry, xs[i]). Returns the last carry and the stacked ys.
+    """Carry a value along a leading axis: carry, y = f(carry, xs[i]). Returns the last carry and the stacked
+    ys.
 
     `reverse` goes from the end; `xs=None` calls f(carry, None) `length` times. Always unrolled.
     """
@@ -132,7 +139,9 @@ def vectorized_map(function, elements):
 
 @op
 def associative_scan(f, elems, reverse=False, axis=0):
-    """Running f over `axis`: y[i] = f(y[i-1], x[i]) for an associative f that works on whole slices; in log2(n) levels."""
+    """Running f over `axis`: y[i] = f(y[i-1], x[i]) for an associative f that works on whole slices; in
+    log2(n) levels.
+    """
     leaves = tree.map_structure(tensor, elems)
 
     def cut(start, stop=None, step=1):

@@ -1,4 +1,4 @@
-"""Ops on tensors as objects: making, casting, slicing, scattering. Control flow is in `lamina.ops.control`."""
+"""Making, casting, slicing and scattering tensors. Control flow is in `lamina.ops.control`."""
 
 import numpy as np
 
@@ -22,7 +22,9 @@ _slice = slice  # the built-in, which the op of that name hides
 
 
 class _Dims(tuple):
-    """The shape of a traced value. Reading an unknown axis asks the tracer for concrete shapes; the others are ints."""
+    """The shape of a traced value. Reading an unknown axis asks the tracer for concrete shapes; the others
+    are ints.
+    """
 
     def __getitem__(self, item):
         got = tuple.__getitem__(self, item)
@@ -42,7 +44,8 @@ class _Dims(tuple):
 def shape(x):
     """The shape of `x` as a tuple of ints; an axis of a KerasTensor may be None.
 
-    Inside a traced function the unknown axes become known: reading one makes the function be traced for each concrete size.
+    Inside a traced function the unknown axes become known: reading one makes the function be traced for each
+    concrete size.
 
     >>> ops.shape(ops.zeros((2, 3)))
     (2, 3)
@@ -65,7 +68,9 @@ def is_tensor(x):
 
 @op
 def convert_to_tensor(x, dtype=None, sparse=None, ragged=None):
-    """`x` (array, number, nested list, variable, tensor) as a tensor, cast to `dtype` if given. Sparse and ragged do not exist here."""
+    """`x` (array, number, nested list, variable, tensor) as a tensor, cast to `dtype` if given. Sparse and
+    ragged do not exist here.
+    """
     if sparse or ragged:
         raise ValueError("lamina has dense tensors only: `sparse` and `ragged` must be None or False.")
     return tensor(x, None if dtype is None else backend.standardize_dtype(dtype))
@@ -80,7 +85,9 @@ def convert_to_numpy(x):
 
 @op
 def cast(x, dtype):
-    """`x` in another dtype. Floats are cut towards zero when they become integers; anything non-zero becomes True."""
+    """`x` in another dtype. Floats are cut towards zero when they become integers; anything non-zero becomes
+    True.
+    """
     return _core.cast(tensor(x), backend.standardize_dtype(dtype))
 
 
@@ -117,7 +124,8 @@ def stop_gradient(variable):
 def slice(inputs, start_indices, shape):
     """The block of `shape` that begins at `start_indices` (one index an axis, ints or an integer tensor).
 
-    A size of -1 takes the rest of the axis. With tensor starts the block is moved inside the input if it would stick out.
+    A size of -1 takes the rest of the axis. With tensor starts the block is moved inside the input if it
+    would stick out.
     """
     inputs = tensor(inputs)
     if _is_static(start_indices):
@@ -145,7 +153,8 @@ def _is_static(indices):
 
 @op
 def scatter(indices, values, shape):
-    """Zeros of `shape` with `values` added at `indices`; the last axis of `indices` holds one coordinate each.
+    """Zeros of `shape` with `values` added at `indices`; the last axis of `indices` holds one coordinate
+    each.
 
     >>> ops.scatter([[0, 1], [2, 0]], [5, 6], (3, 2))
     [[0, 5], [0, 0], [6, 0]]

@@ -52,7 +52,9 @@ _KERNELS = {
 
 
 def _weights(size, target, interpolation, antialias):
-    """The (size, target) matrix that resizes one axis; pixels are squares, their values stand at their centres."""
+    """The (size, target) matrix that resizes one axis; pixels are squares, their values stand at their
+    centres.
+    """
     scale = size / target
     places = (np.arange(target) + 0.5) * scale - 0.5
     spread = max(scale, 1.0) if antialias else 1.0
@@ -103,7 +105,8 @@ def resize(
         )
     if fill_mode != "constant":
         raise ValueError(
-            f"Invalid value for argument `fill_mode`. Only `'constant'` is supported. Received: fill_mode={fill_mode}"
+            "Invalid value for argument `fill_mode`. Only `'constant'` is supported. "
+            f"Received: fill_mode={fill_mode}"
         )
     if pad_to_aspect_ratio and crop_to_aspect_ratio:
         raise ValueError("Only one of `pad_to_aspect_ratio` & `crop_to_aspect_ratio` can be `True`.")
@@ -152,14 +155,15 @@ def rgb_to_grayscale(images, data_format=None):
 
 
 def _margins(name, parts, size):
-    """(before, after) of one axis from two of before, after and target; `size` is target + before + after when cropping,
-    and target is size + before + after when padding.
+    """(before, after) of one axis from two of before, after and target; `size` is target + before + after
+    when cropping, and target is size + before + after when padding.
     """
     (before_name, before), (after_name, after), (target_name, target) = parts
     if sum(v is None for v in (before, after, target)) != 1:
         given = ", ".join(f"{n}={v}" for n, v in parts)
         raise ValueError(
-            f"`{name}`: two of {before_name}, {after_name} and {target_name} must be given. Received: {given}."
+            f"`{name}`: two of {before_name}, {after_name} and {target_name} must be given. "
+            f"Received: {given}."
         )
     if target is not None:
         total = target - size if name == "pad_images" else size - target
@@ -182,7 +186,9 @@ def pad_images(
     target_width=None,
     data_format=None,
 ):
-    """Images with borders of zeros. Two of top, bottom and target height are given, and of left, right and target width."""
+    """Images with borders of zeros. Two of top, bottom and target height are given, and of left, right and
+    target width.
+    """
     x = tensor(images)
     rows, columns, _ = _axes(x, data_format, "pad_images")
     widths = [(0, 0)] * len(x.shape)
@@ -212,7 +218,9 @@ def crop_images(
     target_width=None,
     data_format=None,
 ):
-    """Images without their borders. Two of top, bottom and target height are given, and of left, right and target width."""
+    """Images without their borders. Two of top, bottom and target height are given, and of left, right and
+    target width.
+    """
     x = tensor(images)
     rows, columns, _ = _axes(x, data_format, "crop_images")
     vertical = (
@@ -234,7 +242,8 @@ def crop_images(
 
 @op
 def extract_patches(images, size, strides=None, dilation_rate=1, padding="valid", data_format=None):
-    """The patches of images as channels: (..., h, w, c) -> (..., places, places, patch_height * patch_width * c).
+    """The patches of images as channels: (..., h, w, c) -> (..., places, places, patch_height * patch_width *
+    c).
 
     `size` and `strides`: an int or (height, width); `strides` is `size` unless given.
     """

@@ -1,4 +1,6 @@
-"""Linear algebra, differentiable: everything rests on Householder reflections and substitution, unrolled over the columns."""
+"""Linear algebra, differentiable: everything rests on Householder reflections and substitution, unrolled over
+the columns.
+"""
 
 import math
 
@@ -15,7 +17,8 @@ from lamina.ops.numpy.manipulation import diagonal, swapaxes, tril, triu
 def norm(x, ord=None, axis=None, keepdims=False):
     """A norm of x over `axis`: one axis a vector norm, two a matrix norm, None the 2-norm of all elements.
 
-    `ord`: a number, inf, -inf, "fro"; of matrices 1, -1, inf, -inf and "fro". The nuclear and spectral norms need an SVD.
+    `ord`: a number, inf, -inf, "fro"; of matrices 1, -1, inf, -inf and "fro". The nuclear and spectral norms
+    need an SVD.
     """
     x = as_float(x)
     ndim = len(x.shape)
@@ -106,12 +109,13 @@ def _householder(x, m, n):
 
 @op
 def qr(x, mode="reduced"):
-    """x = Q R with orthonormal columns in Q and R upper triangular. (..., m, n) -> (..., m, k), (..., k, n), k = min(m, n);
-    k = m for `mode` "complete".
+    """x = Q R with orthonormal columns in Q and R upper triangular. (..., m, n) -> (..., m, k), (..., k, n),
+    k = min(m, n); k = m for `mode` "complete".
     """
     if mode not in ("reduced", "complete"):
         raise ValueError(
-            f"`mode` argument value not supported. Expected one of {{'reduced', 'complete'}}. Received: mode={mode}"
+            f"`mode` argument value not supported. Expected one of {{'reduced', 'complete'}}. "
+            f"Received: mode={mode}"
         )
     x, m, n = _matrices(x, "qr", square=False)
     r, vectors = _householder(x, m, n)
@@ -142,7 +146,9 @@ def solve_triangular(a, b, lower=False):
 
 @op
 def solve(a, b):
-    """x with a x = b for square a (..., n, n) and b (..., n) or (..., n, k), through QR. Singular a gives infinities or NaN."""
+    """x with a x = b for square a (..., n, n) and b (..., n) or (..., n, k), through QR. Singular a gives
+    infinities or NaN.
+    """
     a, b = _matrices(a, "solve")[0], as_float(b)
     vector = len(b.shape) == len(a.shape) - 1
     q, r = qr(a)
@@ -186,7 +192,9 @@ def slogdet(x):
 
 @op
 def cholesky(x, upper=False):
-    """The triangular L with x = L L^T of positive definite matrices (..., n, n); `upper`: its transpose. Otherwise NaN."""
+    """The triangular L with x = L L^T of positive definite matrices (..., n, n); `upper`: its transpose.
+    Otherwise NaN.
+    """
     x, n, _ = _matrices(x, "cholesky")
     row, last = len(x.shape) - 2, len(x.shape) - 1
     columns = []
@@ -212,7 +220,9 @@ def cholesky_inverse(x, upper=False):
 
 @op
 def lstsq(a, b, rcond=None):
-    """x that minimises |a x - b| for a (m, n) with full rank and b (m,) or (m, k); of many, the shortest. `rcond` is not used."""
+    """x that minimises |a x - b| for a (m, n) with full rank and b (m,) or (m, k); of many, the shortest.
+    `rcond` is not used.
+    """
     a, m, n = _matrices(a, "lstsq", square=False)
     b = as_float(b)
     vector = len(b.shape) == len(a.shape) - 1

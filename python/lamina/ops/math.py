@@ -59,14 +59,18 @@ def logsumexp(x, axis=None, keepdims=False):
 
 @op
 def top_k(x, k, sorted=True):
-    """The k largest values of the last axis, in descending order, and their indices (int32); of equals the first come first."""
+    """The k largest values of the last axis, in descending order, and their indices (int32); of equals the
+    first come first.
+    """
     x = tensor(x)
     return _core.top_k(x, int(k))
 
 
 @op
 def in_top_k(targets, predictions, k):
-    """Is the class `targets` (batch,) among the k largest of `predictions` (batch, classes)? Ties count as in; NaN does not."""
+    """Is the class `targets` (batch,) among the k largest of `predictions` (batch, classes)? Ties count as
+    in; NaN does not.
+    """
     targets, predictions = tensor(targets, "int32"), as_float(predictions)
     label = _core.expand_dims(targets, [len(targets.shape)])
     axis = len(predictions.shape) - 1
@@ -79,8 +83,8 @@ def in_top_k(targets, predictions, k):
 def segment_reduce(kind, data, segment_ids, num_segments):
     """Reduce the rows of `data` (n, ...) that share an id to `num_segments` rows. Ids outside are left out.
 
-    `kind`: "sum", "max", "min", "prod", or "last" (the last row of each id). Segments without rows hold the neutral element.
-    Everything but "sum" sorts the rows by id and folds neighbours in log2(n) steps.
+    `kind`: "sum", "max", "min", "prod", or "last" (the last row of each id). Segments without rows hold the
+    neutral element. Everything but "sum" sorts the rows by id and folds neighbours in log2(n) steps.
     """
     inside = _core.binary(
         "and", _core.binary("ge", segment_ids, 0), _core.binary("lt", segment_ids, num_segments)
@@ -133,19 +137,25 @@ def _segment(kind, data, segment_ids, num_segments):
 
 @op
 def segment_sum(data, segment_ids, num_segments=None, sorted=False):
-    """Sums of the rows of `data` that share an id: (n, ...) -> (num_segments, ...); the largest id + 1 unless given."""
+    """Sums of the rows of `data` that share an id: (n, ...) -> (num_segments, ...); the largest id + 1 unless
+    given.
+    """
     return _segment("sum", data, segment_ids, num_segments)
 
 
 @op
 def segment_max(data, segment_ids, num_segments=None, sorted=False):
-    """Maxima of the rows of `data` that share an id: (n, ...) -> (num_segments, ...). Empty segments: the least value."""
+    """Maxima of the rows of `data` that share an id: (n, ...) -> (num_segments, ...). Empty segments: the
+    least value.
+    """
     return _segment("max", data, segment_ids, num_segments)
 
 
 @op
 def segment_min(data, segment_ids, num_segments=None, sorted=False):
-    """Minima of the rows of `data` that share an id: (n, ...) -> (num_segments, ...). Empty segments: the greatest value."""
+    """Minima of the rows of `data` that share an id: (n, ...) -> (num_segments, ...). Empty segments: the
+    greatest value.
+    """
     return _segment("min", data, segment_ids, num_segments)
 
 
@@ -167,7 +177,9 @@ def extract_sequences(x, sequence_length, sequence_stride):
 
 @op
 def cdist(x, y):
-    """Euclidean distances between the rows of x (..., n, d) and y (..., m, d): (..., n, m). The gradient at 0 is 0."""
+    """Euclidean distances between the rows of x (..., n, d) and y (..., m, d): (..., n, m). The gradient at 0
+    is 0.
+    """
     x, y = as_float(x), as_float(y)
     gaps = _core.expand_dims(x, [len(x.shape) - 1]) - _core.expand_dims(y, [len(y.shape) - 2])
     squares = _core.reduce("sum", _core.unary("square", gaps), [len(gaps.shape) - 1])

@@ -89,7 +89,9 @@ def selu(x):
 
 @op
 def gelu(x, approximate=True):
-    """x times the normal distribution function at x (Hendrycks and Gimpel, 2016), by its tanh approximation unless told."""
+    """x times the normal distribution function at x (Hendrycks and Gimpel, 2016), by its tanh approximation
+    unless told.
+    """
     return _core.activation("gelu_tanh" if approximate else "gelu", as_float(x))
 
 

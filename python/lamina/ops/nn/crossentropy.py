@@ -8,7 +8,8 @@ from lamina.ops._base import as_float, exports, known, one_axis, tensor
 
 @op
 def one_hot(x, num_classes, axis=-1, dtype=None, sparse=False):
-    """A new `axis` of size `num_classes` that is 1 at the index x and 0 elsewhere; indices outside give zeros.
+    """A new `axis` of size `num_classes` that is 1 at the index x and 0 elsewhere; indices outside give
+    zeros.
 
     >>> ops.one_hot([1, 3], 4)
     [[0, 1, 0, 0], [0, 0, 0, 1]]
@@ -25,7 +26,9 @@ def one_hot(x, num_classes, axis=-1, dtype=None, sparse=False):
 
 @op
 def multi_hot(inputs, num_classes=None, axis=-1, dtype=None, sparse=False, **kwargs):
-    """Which of `num_classes` indices occur in each row: (batch, n) -> (batch, num_classes), (n,) -> (num_classes,)."""
+    """Which of `num_classes` indices occur in each row: (batch, n) -> (batch, num_classes), (n,) ->
+    (num_classes,).
+    """
     _dense_only(sparse)
     num_classes = kwargs.pop("num_tokens", num_classes)  # its old name
     if kwargs or num_classes is None:
@@ -87,10 +90,11 @@ def categorical_crossentropy(target, output, from_logits=False, axis=-1):
 
 @op
 def sparse_categorical_crossentropy(target, output, from_logits=False, axis=-1):
-    """-log of the probability of the class `target`: target (...) or (..., 1) integers, output (..., classes), result (...).
+    """-log of the probability of the class `target`: target (...) or (..., 1) integers, output (...,
+    classes), result (...).
 
-    `output` holds probabilities (they are made to sum to 1), or logits if `from_logits`. A target outside of the classes
-    costs 0.
+    `output` holds probabilities (they are made to sum to 1), or logits if `from_logits`. A target outside of
+    the classes costs 0.
     """
     name = "sparse_categorical_crossentropy"
     target, output = tensor(target, "int32"), as_float(output)
@@ -117,7 +121,9 @@ def sparse_categorical_crossentropy(target, output, from_logits=False, axis=-1):
 
 @op
 def binary_crossentropy(target, output, from_logits=False):
-    """-target * log(output) - (1 - target) * log(1 - output), elementwise; `output` in [0, 1], or logits if `from_logits`."""
+    """-target * log(output) - (1 - target) * log(1 - output), elementwise; `output` in [0, 1], or logits if
+    `from_logits`.
+    """
     target, output = tensor(target), as_float(output)
     if not _agree(target.shape, output.shape):
         message = "Arguments `target` and `output` must have the same shape"

@@ -41,9 +41,11 @@ def batch_normalization(x, mean, variance, axis, offset=None, scale=None, epsilo
 
 @op
 def batch_normalization_train(x, axis, offset=None, scale=None, epsilon=1e-3):
-    """`batch_normalization` with the batch's own statistics, in one pass: (y, mean, variance), the last two 1-D.
+    """`batch_normalization` with the batch's own statistics, in one pass: (y, mean, variance), the last two
+    1-D.
 
-    Statistics run over all axes but `axis`; the variance is biased. Not in Keras, where it is `moments` and two more ops.
+    Statistics run over all axes but `axis`; the variance is biased. Not in Keras, where it is `moments` and
+    two more ops.
     """
     x = as_float(x)
     offset, scale = (v if v is None else tensor(v, x.dtype) for v in (offset, scale))
@@ -51,7 +53,7 @@ def batch_normalization_train(x, axis, offset=None, scale=None, epsilon=1e-3):
 
 
 def _normalized(x, gamma, beta, axis, epsilon, rms):
-    """Shared by layer and RMS normalisation: in float32 at least, fused where `axis` are the trailing axes."""
+    """Layer and RMS normalisation: in float32 at least, fused where `axis` are the trailing axes."""
     epsilon = backend.epsilon() if epsilon is None else float(epsilon)
     x = as_float(x)
     dtype, work = x.dtype, _core.promote(x, "float32")
@@ -77,7 +79,9 @@ def _normalized(x, gamma, beta, axis, epsilon, rms):
 
 
 def _spread(v, axes, ndim):
-    """A parameter with the shape of the normalised axes, made to broadcast; one of full rank broadcasts already."""
+    """A parameter with the shape of the normalised axes, made to broadcast; one of full rank broadcasts
+    already.
+    """
     if len(v.shape) == ndim or len(v.shape) != len(axes):
         return v
     return _core.expand_dims(v, [a for a in range(ndim) if a not in axes])
@@ -85,7 +89,8 @@ def _spread(v, axes, ndim):
 
 @op
 def layer_normalization(x, gamma=None, beta=None, axis=-1, epsilon=None, **kwargs):
-    """(x - mean) / sqrt(variance + epsilon) * gamma + beta, statistics over `axis` (one or several) of each sample.
+    """(x - mean) / sqrt(variance + epsilon) * gamma + beta, statistics over `axis` (one or several) of each
+    sample.
 
     gamma and beta have the shape of the normalised axes. Ba, Kiros and Hinton, 2016.
     """

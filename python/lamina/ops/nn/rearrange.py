@@ -28,7 +28,9 @@ def space_to_depth(x, block_size, data_format="channels_last"):
 
 @op
 def depth_to_space(x, block_size, data_format="channels_last"):
-    """Channels become blocks of block_size x block_size pixels: (n, h, w, c) -> (n, h*b, w*b, c/(b*b)). Pixel shuffle."""
+    """Channels become blocks of block_size x block_size pixels: (n, h, w, c) -> (n, h*b, w*b, c/(b*b)). Pixel
+    shuffle.
+    """
     b, first = int(block_size), backend.standardize_data_format(data_format) == "channels_first"
     x = tensor(x)
     c, h, w = (known(x, a, "depth_to_space") for a in ((1, 2, 3) if first else (3, 1, 2)))
@@ -44,7 +46,9 @@ def depth_to_space(x, block_size, data_format="channels_last"):
 
 @op
 def unfold(x, kernel_size, dilation=1, padding=0, stride=1):
-    """The sliding windows of (n, c, h, w) as columns: (n, c * window, places), channels first as in PyTorch (im2col)."""
+    """The sliding windows of (n, c, h, w) as columns: (n, c * window, places), channels first as in PyTorch
+    (im2col).
+    """
     x = tensor(x)
     (kh, kw), (dh, dw), (ph, pw), (sh, sw) = (_pair(v) for v in (kernel_size, dilation, padding, stride))
     if ph or pw:
@@ -62,7 +66,9 @@ def unfold(x, kernel_size, dilation=1, padding=0, stride=1):
 
 @op
 def fold(x, output_size, kernel_size, dilation=1, padding=0, stride=1):
-    """The windows of `unfold` added up into an image: (n, c * window, places) -> (n, c, *output_size) (col2im)."""
+    """The windows of `unfold` added up into an image: (n, c * window, places) -> (n, c, *output_size)
+    (col2im).
+    """
     x = as_float(x)
     (oh, ow), (kh, kw), (dh, dw) = (_pair(v) for v in (output_size, kernel_size, dilation))
     (ph, pw), (sh, sw) = _pair(padding), _pair(stride)
@@ -70,7 +76,8 @@ def fold(x, output_size, kernel_size, dilation=1, padding=0, stride=1):
     taps = known(x, 1, "fold")
     c = taps // (kh * kw)
     x = _core.transpose(_core.reshape(x, (-1, taps, rows, columns)), [0, 2, 3, 1])
-    # Tap (channel, i, j) goes to place (i, j) of its channel's window: a transposed convolution with ones there.
+    # Tap (channel, i, j) goes to place (i, j) of its channel's window: a transposed convolution with ones
+    # there.
     kernel = np.eye(taps, dtype="float32").reshape(c, kh, kw, taps).transpose(1, 2, 0, 3)
     y = _core.conv2d_transpose(x, tensor(kernel, x.dtype), (sh, sw), "valid", (None, None), (dh, dw))
     for axis, size, before in ((1, oh, ph), (2, ow, pw)):

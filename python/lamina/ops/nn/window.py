@@ -1,7 +1,8 @@
-"""Convolutions and pooling over (batch, steps, channels) and (batch, height, width, channels), or with channels first.
+"""Convolutions and pooling over (batch, steps, channels) and (batch, height, width, channels), or with
+channels first.
 
-The engine computes on (batch, height, width, channels); sequences are images of height 1, and channels-first data is
-transposed on the way in and out.
+The engine computes on (batch, height, width, channels); sequences are images of height 1, and channels-first
+data is transposed on the way in and out.
 """
 
 from lamina import _core, backend
@@ -11,7 +12,9 @@ from lamina.ops._base import exports, known, slice_axis, tensor
 
 
 class _Frame:
-    """How the data of one call becomes (batch, height, width, channels) and its result becomes the caller's layout again."""
+    """How the data of one call becomes (batch, height, width, channels) and its result becomes the caller's
+    layout again.
+    """
 
     def __init__(self, name, x, data_format):
         self.name, self.rank = name, len(x.shape)
@@ -57,7 +60,8 @@ class _Frame:
             values = values * spatial if len(values) == 1 else values
         if len(values) != spatial:
             raise ValueError(
-                f"`{argument}` of `{self.name}` needs {spatial} values, one a spatial axis. Received: {value}."
+                f"`{argument}` of `{self.name}` needs {spatial} values, one a spatial axis. "
+                f"Received: {value}."
             )
         return (neutral, *values) if spatial == 1 else values
 
@@ -87,8 +91,8 @@ def _groups(name, x, kernel):
 def conv(inputs, kernel, strides=1, padding="valid", data_format=None, dilation_rate=1):
     """N-D convolution (1-D or 2-D; cross-correlation, as everywhere in deep learning).
 
-    inputs: (batch, *spatial, channels), or channels first; kernel: (*window, channels / groups, filters), where the number
-    of groups follows from the shapes. `padding`: "valid" or "same".
+    inputs: (batch, *spatial, channels), or channels first; kernel: (*window, channels / groups, filters),
+        where the number of groups follows from the shapes. `padding`: "valid" or "same".
     """
     x = tensor(inputs)
     frame = _Frame("conv", x, data_format)
@@ -100,8 +104,8 @@ def conv(inputs, kernel, strides=1, padding="valid", data_format=None, dilation_
 
 @op
 def depthwise_conv(inputs, kernel, strides=1, padding="valid", data_format=None, dilation_rate=1):
-    """Convolution of each channel with kernels of its own. kernel: (*window, channels, multiplier); the result has
-    channels * multiplier channels.
+    """Convolution of each channel with kernels of its own. kernel: (*window, channels, multiplier); the
+    result has channels * multiplier channels.
     """
     x = tensor(inputs)
     frame = _Frame("depthwise_conv", x, data_format)
@@ -127,7 +131,8 @@ def conv_transpose(
 ):
     """The gradient of `conv` as a layer of its own (deconvolution). kernel: (*window, filters, channels).
 
-    Output size: in * stride + max(window - stride, 0) for "valid", in * stride for "same", or as `output_padding` says.
+    Output size: in * stride + max(window - stride, 0) for "valid", in * stride for "same", or as
+    `output_padding` says.
     """
     x = tensor(inputs)
     frame = _Frame("conv_transpose", x, data_format)
@@ -167,7 +172,8 @@ def _adaptive(kind, name, inputs, output_size, data_format):
     targets = [output_size] * len(spatial) if isinstance(output_size, int) else list(output_size)
     if len(targets) != len(spatial):
         raise ValueError(
-            f"`output_size` of `{name}` needs {len(spatial)} values, one a spatial axis. Received: {output_size}."
+            f"`output_size` of `{name}` needs {len(spatial)} values, one a spatial axis. "
+            f"Received: {output_size}."
         )
     for axis, n in zip(spatial, targets, strict=True):
         size = known(x, axis, name)

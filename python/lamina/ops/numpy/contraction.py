@@ -10,7 +10,8 @@ from lamina.ops._base import exports, known, needs_known, one_axis, slice_axis, 
 
 @op
 def matmul(x1, x2):
-    """Matrix product over the last two axes; leading axes broadcast. 1-D operands are a row and a column that go away again.
+    """Matrix product over the last two axes; leading axes broadcast. 1-D operands are a row and a column that
+    go away again.
 
     >>> ops.matmul(ops.ones((5, 2, 3)), ops.ones((3, 4))).shape
     (5, 2, 4)
@@ -20,7 +21,9 @@ def matmul(x1, x2):
 
 @op
 def dot(x1, x2):
-    """numpy.dot: the last axis of x1 with the last but one of x2, without broadcasting; a product if one is a scalar."""
+    """numpy.dot: the last axis of x1 with the last but one of x2, without broadcasting; a product if one is a
+    scalar.
+    """
     x1, x2 = tensor(x1), tensor(x2)
     if not x1.shape or not x2.shape:
         return _core.binary("mul", x1, x2)
@@ -70,7 +73,8 @@ def tensordot(x1, x2, axes=2):
 
 @op
 def einsum(subscripts, *operands, **kwargs):
-    """Einstein's summation: `einsum("bij,bjk->bik", x, y)`. Knows implicit outputs, "..." and repeated labels (diagonals).
+    """Einstein's summation: `einsum("bij,bjk->bik", x, y)`. Knows implicit outputs, "..." and repeated labels
+    (diagonals).
 
     Operands are multiplied from left to right; a label is summed as soon as nobody needs it any more.
     """
@@ -89,7 +93,9 @@ def einsum(subscripts, *operands, **kwargs):
 
 
 def _parse(subscripts, ranks):
-    """ "ij,jk->ik" -> [[i, j], [j, k]], [i, k]; an ellipsis becomes labels of its own, aligned at their right end."""
+    """ "ij,jk->ik" -> [[i, j], [j, k]], [i, k]; an ellipsis becomes labels of its own, aligned at their right
+    end.
+    """
     subscripts = subscripts.replace(" ", "")
     inputs, arrow, output = subscripts.partition("->")
     terms = inputs.split(",")
@@ -222,7 +228,7 @@ def _unmerge(x, at, dims):
 
 @op
 def cross(x1, x2, axisa=-1, axisb=-1, axisc=-1, axis=None):
-    """Cross product of 3-vectors (2-vectors lie in the plane z = 0; two of them give the z component alone)."""
+    """Cross product of 3-vectors (2-vectors lie in the plane z = 0; two of them give z alone)."""
     if axis is not None:
         axisa = axisb = axisc = axis
     x1, x2 = tensor(x1), tensor(x2)
@@ -232,7 +238,8 @@ def cross(x1, x2, axisa=-1, axisb=-1, axisc=-1, axis=None):
         n = known(x, along, "cross")
         if n not in (2, 3):
             raise ValueError(
-                f"`cross` needs vectors of 2 or 3 elements. Received shape {tuple(x.shape)} with axis {along}."
+                f"`cross` needs vectors of 2 or 3 elements. "
+                f"Received shape {tuple(x.shape)} with axis {along}."
             )
         return [_core.squeeze(slice_axis(x, along, i, i + 1), [along]) for i in range(n)]
 

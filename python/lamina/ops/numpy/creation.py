@@ -36,7 +36,9 @@ def empty(shape, dtype=None):
 
 @op
 def full(shape, fill_value, dtype=None):
-    """A tensor filled with `fill_value`, a number or what broadcasts to `shape`; `dtype` is floatx unless given."""
+    """A tensor filled with `fill_value`, a number or what broadcasts to `shape`; `dtype` is floatx unless
+    given.
+    """
     shape, dtype = static_dims(shape), _dtype(dtype)
     if isinstance(fill_value, (bool, int, float)):
         return _core.full(shape, fill_value, dtype)
@@ -139,7 +141,9 @@ def logspace(start, stop, num=50, endpoint=True, base=10, dtype=None, axis=0):
 
 @op
 def geomspace(start, stop, num=50, endpoint=True, dtype=None, axis=0):
-    """`num` values from `start` to `stop` with a constant ratio; both must have the same sign and not be zero."""
+    """`num` values from `start` to `stop` with a constant ratio; both must have the same sign and not be
+    zero.
+    """
     start, stop = tensor(start, backend.floatx()), tensor(stop, backend.floatx())
     sign = _core.unary("sign", start)
     logs = (_core.unary("log", _core.unary("abs", v)) for v in (start, stop))
@@ -215,7 +219,7 @@ def kaiser(x, beta):
 
 @op
 def vander(x, N=None, increasing=False):
-    """Vandermonde matrix of a 1-D x: columns are its powers, N of them, from high to low unless `increasing`."""
+    """Vandermonde matrix of a 1-D x: columns are its powers, N of them, high to low unless `increasing`."""
     x = tensor(x)
     count = known_shape(x, "vander")[0] if N is None else N
     powers = _core.arange(0, count, 1, "int32")

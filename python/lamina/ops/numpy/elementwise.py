@@ -388,7 +388,9 @@ def allclose(x1, x2, rtol=1e-5, atol=1e-8, equal_nan=False):
 
 @op
 def where(condition, x1=None, x2=None):
-    """x1 where `condition` is non-zero, else x2. With the condition alone: the indices of its non-zero elements, as `nonzero`."""
+    """x1 where `condition` is non-zero, else x2. With the condition alone: the indices of its non-zero
+    elements, as `nonzero`.
+    """
     if x1 is None and x2 is None:
         from lamina.ops.numpy.searching import nonzero
 
@@ -403,7 +405,8 @@ def select(condlist, choicelist, default=0):
     """For each element the choice of the first condition that holds, else `default`."""
     if len(condlist) != len(choicelist) or not condlist:
         raise ValueError(
-            f"`condlist` and `choicelist` must have the same length, at least 1. Received: {len(condlist)} and {len(choicelist)}."
+            f"`condlist` and `choicelist` must have the same length, at least 1. "
+            f"Received: {len(condlist)} and {len(choicelist)}."
         )
     result = default
     for condition, choice in reversed(list(zip(condlist, choicelist, strict=True))):

@@ -43,7 +43,8 @@ def copy(x):
 def reshape(x, newshape):
     """x with another shape of as many elements; one axis may be -1 (or None): it is derived.
 
-    Where several are open, None means the size of that axis of x: (None, -1) keeps the batch and merges the rest.
+    Where several are open, None means the size of that axis of x: (None, -1) keeps the batch and merges the
+    rest.
 
     >>> ops.reshape(ops.zeros((2, 3)), (3, -1)).shape
     (3, 2)
@@ -200,7 +201,8 @@ def split(x, indices_or_sections, axis=0):
         total = known(x, axis, "split")
         if total % indices_or_sections:
             raise ValueError(
-                f"`split` cuts axis {axis} of size {total} into {indices_or_sections} equal pieces, which leaves a rest of "
+                f"`split` cuts axis {axis} of size {total} into {indices_or_sections} equal pieces, which leaves "
+                f"a rest of "
                 f"{total % indices_or_sections}. Give the places to cut, or use `array_split`."
             )
         step = total // indices_or_sections
@@ -257,7 +259,9 @@ def tile(x, repeats):
 
 @op
 def repeat(x, repeats, axis=None):
-    """Each element repeated `repeats` times (an int, or one count an element) along `axis`; None: of the flattened tensor."""
+    """Each element repeated `repeats` times (an int, or one count an element) along `axis`; None: of the
+    flattened tensor.
+    """
     x = tensor(x)
     if axis is None:
         x, axis = _core.reshape(x, (-1,)), 0
@@ -310,7 +314,9 @@ def rot90(array, k=1, axes=(0, 1)):
 
 @op
 def roll(x, shift, axis=None):
-    """x with its elements moved by `shift` along `axis`, those that fall out coming back in; None: of the flattened tensor."""
+    """x with its elements moved by `shift` along `axis`, those that fall out coming back in; None: of the
+    flattened tensor.
+    """
     x = tensor(x)
     if axis is None:
         return reshape(roll(_core.reshape(x, (-1,)), shift, 0), known_shape(x, "roll"))
@@ -334,7 +340,8 @@ def pad(x, pad_width, mode="constant", constant_values=None):
     x = tensor(x)
     if constant_values is not None and mode != "constant":
         raise ValueError(
-            f"Argument `constant_values` can only be provided when `mode == 'constant'`. Received: mode={mode}"
+            f"Argument `constant_values` can only be provided when `mode == 'constant'`. "
+            f"Received: mode={mode}"
         )
     if mode not in ("constant", "reflect", "symmetric"):
         raise ValueError(f"`mode` must be 'constant', 'reflect' or 'symmetric'. Received: mode={mode}")
@@ -355,7 +362,9 @@ def get_item(x, key):
 
 @op
 def take(x, indices, axis=None):
-    """The slices of x at `indices` along `axis` (None: elements of the flattened tensor); negative ones count from the end."""
+    """The slices of x at `indices` along `axis` (None: elements of the flattened tensor); negative ones count
+    from the end.
+    """
     x = tensor(x)
     if axis is None:
         x, axis = _core.reshape(x, (-1,)), 0

@@ -124,13 +124,13 @@ def average(x, axis=None, weights=None):
 
 @op
 def argmax(x, axis=None, keepdims=False):
-    """Index (int32) of the largest value along `axis`, the first of equals; None: in the flattened tensor."""
+    """Index (int32) of the largest value along `axis`, the first of equals; None: of the flattened x."""
     return _arg("max", x, axis, keepdims)
 
 
 @op
 def argmin(x, axis=None, keepdims=False):
-    """Index (int32) of the smallest value along `axis`, the first of equals; None: in the flattened tensor."""
+    """Index (int32) of the smallest value along `axis`, the first of equals; None: of the flattened x."""
     return _arg("min", x, axis, keepdims)
 
 

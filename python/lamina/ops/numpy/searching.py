@@ -18,14 +18,16 @@ def sort(x, axis=-1):
 
 @op
 def argsort(x, axis=-1):
-    """The indices (int32) that sort x along `axis` (None: flattened first); equal elements keep their order."""
+    """Indices (int32) that sort x along `axis` (None: flattened first); equal elements keep their order."""
     x, axis = _line(x, axis)
     return _core.sort(x, axis)[1]
 
 
 @op
 def argpartition(x, kth, axis=-1):
-    """Indices such that the element at `kth` is the one that sorting would put there; here all the others are sorted too."""
+    """Indices such that the element at `kth` is the one that sorting would put there; here all the others are
+    sorted too.
+    """
     x, axis = _line(x, axis)
     n = known(x, axis, "argpartition")
     if not -n <= kth < n:
@@ -43,8 +45,8 @@ def _data(x, name):
     x = tensor(x)
     if is_symbolic(x):
         raise TypeError(
-            f"The shape of the result of `{name}` depends on the values of its input, which a compiled function does not "
-            "have yet. Call it on data, or write the step with `where` and masks."
+            f"The shape of the result of `{name}` depends on the values of its input, which a compiled "
+            "function does not have yet. Call it on data, or write the step with `where` and masks."
         )
     return np.asarray(x)
 
@@ -68,8 +70,8 @@ def unique(
 ):
     """The distinct elements (or slices along `axis`) of x, sorted. Needs data.
 
-    Also, if asked: where each occurs first, which one each element is, and how often each occurs. `size` cuts the result to
-    that many, or fills it up with `fill_value` (the smallest element unless given).
+    Also, if asked: where each occurs first, which one each element is, and how often each occurs. `size` cuts
+    the result to that many, or fills it up with `fill_value` (the smallest element unless given).
     """
     values, *rest = np.unique(
         _data(x, "unique"), return_index=True, return_inverse=True, return_counts=True, axis=axis
@@ -95,11 +97,14 @@ def unique(
 
 @op
 def searchsorted(sorted_sequence, values, side="left"):
-    """Where each of `values` would be inserted in a sorted 1-D sequence: before ("left") or after ("right") equal ones."""
+    """Where each of `values` would be inserted in a sorted 1-D sequence: before ("left") or after ("right")
+    equal ones.
+    """
     sequence, values = tensor(sorted_sequence), tensor(values)
     if len(sequence.shape) != 1:
         raise ValueError(
-            "`searchsorted` only supports 1-D sorted sequences. You can use `vectorized_map` to extend it to N-D sequences. "
+            "`searchsorted` only supports 1-D sorted sequences. You can use `vectorized_map` "
+            "to extend it to N-D sequences. "
             f"Received: sorted_sequence.shape={tuple(sequence.shape)}"
         )
     if side not in ("left", "right"):
@@ -117,7 +122,8 @@ def digitize(x, bins):
 
 @op
 def bincount(x, weights=None, minlength=0, sparse=False):
-    """How often (or with what total weight) each integer from 0 to max(x) occurs. x: (n,) or (batch, n). Needs data.
+    """How often (or with what total weight) each integer from 0 to max(x) occurs. x: (n,) or (batch, n).
+    Needs data.
 
     The result has at least `minlength` bins along its last axis.
     """
@@ -135,8 +141,8 @@ def bincount(x, weights=None, minlength=0, sparse=False):
 
 @op
 def histogram(x, bins=10, range=None):
-    """Counts of the elements in `bins` equal bins over `range` (from the least to the greatest unless given), or between
-    the given edges; and the edges. The last bin holds its right edge too.
+    """Counts of the elements in `bins` equal bins over `range` (from the least to the greatest unless given),
+    or between the given edges; and the edges. The last bin holds its right edge too.
     """
     from lamina.ops.numpy.creation import linspace
 
@@ -180,7 +186,8 @@ def isin(x1, x2, assume_unique=False, invert=False):
 def quantile(x, q, axis=None, method="linear", keepdims=False):
     """The q-quantiles (q in [0, 1], scalar or 1-D, which becomes the first axis) over `axis` (None: all).
 
-    `method` says what lies between two elements: "linear", "lower", "higher", "midpoint" or "nearest". NaN in, NaN out.
+    `method` says what lies between two elements: "linear", "lower", "higher", "midpoint" or "nearest". NaN
+    in, NaN out.
     """
     return _quantile(x, q, axis, method, keepdims, ignore_nan=False)
 
@@ -205,7 +212,9 @@ def nanpercentile(x, q, axis=None, method="linear", keepdims=False):
 
 @op
 def median(x, axis=None, keepdims=False):
-    """The middle value over `axis` (None: all), the mean of the two middle ones of an even number. NaN in, NaN out."""
+    """The middle value over `axis` (None: all), the mean of the two middle ones of an even number. NaN in,
+    NaN out.
+    """
     return _quantile(x, 0.5, axis, "linear", keepdims, ignore_nan=False)
 
 
