@@ -9,10 +9,12 @@
 
 pub mod conv;
 pub mod depthwise;
+pub mod elementwise;
 pub mod epilogue;
 pub mod gemm;
 pub mod isa;
 pub mod memory;
+pub mod random;
 mod scratch;
 pub mod simd;
 pub mod threads;

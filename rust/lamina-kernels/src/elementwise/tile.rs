@@ -1,0 +1,360 @@
+//! The interpreter: one pass of a program over a range of elements, tile by tile.
+
+use super::ops::{Binary, Unary, binary_bodies, lane_by_lane, unary_bodies};
+use super::program::{Instr, Program};
+use super::{Access, In, for_each_type};
+use crate::simd::Simd;
+use crate::vmath;
+use std::mem::MaybeUninit;
+
+/// Elements per register: long enough to hide the cost of decoding an instruction, short enough for
+/// a dozen registers to stay in the first-level cache.
+pub(super) const TILE: usize = 512;
+
+/// The most lanes of any vector.
+const LANES: usize = 16;
+
+/// What a register owns: a vector for a uniform value, then a tile. They are apart because a step may
+/// read the one and write the other.
+pub(super) const ROOM: usize = LANES + TILE;
+
+/// Where an output's elements are.
+#[derive(Clone, Copy)]
+pub(super) enum Output {
+    F32(*mut f32),
+    Bool(*mut u8),
+}
+
+// SAFETY: `run` hands out one range of elements to one task only.
+unsafe impl Send for Output {}
+// SAFETY: as above.
+unsafe impl Sync for Output {}
+
+/// A register's contents: `len` elements at `ptr`, or, where `uniform`, one vector of equal ones.
+#[derive(Clone, Copy)]
+struct Value {
+    ptr: *const f32,
+    uniform: bool,
+}
+
+/// One tile's place: elements `at .. at + len` of the whole.
+#[derive(Clone, Copy)]
+struct Place {
+    at: usize,
+    len: usize,
+}
+
+/// Runs the program over elements `start..end`.
+///
+/// `tiles` has room for `ROOM` numbers per register. The caller has checked that every input covers
+/// `end` elements and every output has them, and that nobody else touches this range of the outputs.
+#[inline(always)]
+pub(super) fn interpret<S: Simd>(
+    s: S,
+    program: &Program,
+    ins: &[(In<'_>, Access)],
+    outs: &[Output],
+    tiles: &mut [MaybeUninit<f32>],
+    start: usize,
+    end: usize,
+) {
+    const { assert!(S::LANES <= LANES && TILE % S::LANES == 0) };
+    assert!(tiles.len() >= program.registers() * ROOM);
+    let tiles = tiles.as_mut_ptr().cast::<f32>();
+    let mut regs = [Value { ptr: std::ptr::null(), uniform: true }; Program::REGISTERS];
+    let mut at = start;
+    while at < end {
+        let place = Place { at, len: TILE.min(end - at) };
+        for step in &program.steps {
+            // SAFETY: `Program::new` checked that registers are written before they are read and that
+            // register, input and output numbers are in range; `run` checked the lengths. A register
+            // points at `len` readable elements (one vector where uniform) until it is written again:
+            // at its own tile, at an input, or at an output whose contents `place` found to stay.
+            unsafe {
+                let own = |register: u8| tiles.add(register as usize * ROOM);
+                let tile = |register: u8| own(register).add(LANES);
+                // The memory a computed register goes to: its output where it can, else its own.
+                let target = |register: u8, uniform: bool| match step.direct.map(|o| outs[o as usize]) {
+                    _ if uniform => own(register),
+                    Some(Output::F32(out)) => out.add(at),
+                    _ => tile(register),
+                };
+                match step.instr {
+                    Instr::Load { dst, input } => {
+                        let (data, access) = ins[input as usize];
+                        regs[dst as usize] = load(s, data, access, place, own(dst));
+                    }
+                    Instr::LoadOut { dst, output } => {
+                        let tile = tile(dst);
+                        let ptr = match outs[output as usize] {
+                            Output::F32(out) if !step.copy => out.add(at),
+                            Output::F32(out) => {
+                                std::ptr::copy_nonoverlapping(out.add(at), tile, place.len);
+                                tile
+                            }
+                            Output::Bool(out) => {
+                                for i in 0..place.len {
+                                    *tile.add(i) = f32::from(u8::from(*out.add(at + i) != 0));
+                                }
+                                tile
+                            }
+                        };
+                        regs[dst as usize] = Value { ptr, uniform: false };
+                    }
+                    Instr::Const { dst, bits } => {
+                        regs[dst as usize] = splat(s, f32::from_bits(bits), own(dst));
+                    }
+                    Instr::Unary { op, dst, a } => {
+                        let a = regs[a as usize];
+                        let out = target(dst, a.uniform);
+                        unary(s, op, a, out, place.len);
+                        regs[dst as usize] = Value { ptr: out, uniform: a.uniform };
+                    }
+                    Instr::Binary { op, dst, a, b } => {
+                        let (a, b) = (regs[a as usize], regs[b as usize]);
+                        let uniform = a.uniform && b.uniform;
+                        let out = target(dst, uniform);
+                        binary(s, op, a, b, out, place.len);
+                        regs[dst as usize] = Value { ptr: out, uniform };
+                    }
+                    Instr::Select { dst, cond, a, b } => {
+                        let operands = [cond, a, b].map(|r| regs[r as usize]);
+                        let uniform = operands.iter().all(|v| v.uniform);
+                        let out = target(dst, uniform);
+                        map(
+                            s,
+                            operands,
+                            out,
+                            place.len,
+                            #[inline(always)]
+                            |[c, a, b]| s.select(s.eq(c, s.zero()), b, a),
+                        );
+                        regs[dst as usize] = Value { ptr: out, uniform };
+                    }
+                    Instr::Store { src, output } => store(regs[src as usize], outs[output as usize], place),
+                }
+            }
+        }
+        at += place.len;
+    }
+}
+
+/// Applies `f` to `N` operands, `len` elements of them, or one vector where all are uniform.
+///
+/// The loop stands once in the code, for the body may be long: a last, partial vector goes through it
+/// a second time by way of buffers.
+///
+/// # Safety
+/// The operands are readable and `out` is writable for that many elements; `out` overlaps an operand
+/// only where it is the same.
+#[inline(always)]
+unsafe fn map<S: Simd, const N: usize>(
+    s: S,
+    operands: [Value; N],
+    out: *mut f32,
+    len: usize,
+    f: impl Fn([S::V; N]) -> S::V,
+) {
+    let len = if operands.iter().all(|v| v.uniform) { S::LANES } else { len };
+    let (full, rest) = (len / S::LANES, len % S::LANES);
+    let strides = operands.map(|v| if v.uniform { 0 } else { S::LANES });
+    let mut sources = operands.map(|v| v.ptr);
+    let (mut to, mut count) = (out, full);
+    let mut buffers = [[0.0f32; LANES]; N];
+    let mut buffer = [0.0f32; LANES];
+    // SAFETY: vectors below `full` lie within the operands and the output; the rest goes through
+    // partial loads and stores of `rest` elements and buffers of LANES.
+    unsafe {
+        loop {
+            for i in 0..count {
+                let mut k = 0;
+                let vectors = [(); N].map(
+                    #[inline(always)]
+                    |()| {
+                        k += 1;
+                        s.load(sources[k - 1].add(i * strides[k - 1]))
+                    },
+                );
+                s.store(to.add(i * S::LANES), f(vectors));
+            }
+            if rest == 0 {
+                return;
+            }
+            if to != out {
+                break;
+            }
+            for k in 0..N {
+                let from = operands[k].ptr.add(full * strides[k]);
+                s.store(buffers[k].as_mut_ptr(), s.load_partial(from, rest));
+                sources[k] = buffers[k].as_ptr();
+            }
+            (to, count) = (buffer.as_mut_ptr(), 1);
+        }
+        s.store_partial(out.add(full * S::LANES), s.load(buffer.as_ptr()), rest);
+    }
+}
+
+/// # Safety
+/// As for [`map`].
+#[inline(always)]
+unsafe fn unary<S: Simd>(s: S, op: Unary, a: Value, out: *mut f32, len: usize) {
+    macro_rules! each {
+        (|$a:ident| $body:expr) => {
+            // SAFETY: the caller's contract.
+            unsafe {
+                map(
+                    s,
+                    [a],
+                    out,
+                    len,
+                    #[inline(always)]
+                    |[$a]| $body,
+                )
+            }
+        };
+    }
+    unary_bodies!(s, op, each)
+}
+
+/// # Safety
+/// As for [`map`].
+#[inline(always)]
+unsafe fn binary<S: Simd>(s: S, op: Binary, a: Value, b: Value, out: *mut f32, len: usize) {
+    macro_rules! each {
+        (|$a:ident, $b:ident| $body:expr) => {
+            // SAFETY: the caller's contract.
+            unsafe {
+                map(
+                    s,
+                    [a, b],
+                    out,
+                    len,
+                    #[inline(always)]
+                    |[$a, $b]| $body,
+                )
+            }
+        };
+    }
+    binary_bodies!(s, op, each)
+}
+
+/// A uniform value, its vector at `own`.
+///
+/// # Safety
+/// `own` has room for a vector.
+#[inline(always)]
+unsafe fn splat<S: Simd>(s: S, x: f32, own: *mut f32) -> Value {
+    // SAFETY: the caller's contract.
+    unsafe { s.store(own, s.splat(x)) };
+    Value { ptr: own, uniform: true }
+}
+
+/// Elements `place` of an input: where they lie, or converted or gathered into a register's `own` memory.
+///
+/// # Safety
+/// `own` has `ROOM` for a register.
+#[inline(always)]
+unsafe fn load<S: Simd>(s: S, data: In<'_>, access: Access, place: Place, own: *mut f32) -> Value {
+    let Place { at, len } = place;
+    let tile = own.wrapping_add(LANES);
+    let in_tile = Value { ptr: tile, uniform: false };
+    // SAFETY: the caller's contract, and the bounds checks of slices.
+    unsafe {
+        let (inner, repeat) = match access {
+            Access::Full => {
+                return match data {
+                    In::F32(x) => Value { ptr: x[at..at + len].as_ptr(), uniform: false },
+                    _ => {
+                        convert(data, at, std::slice::from_raw_parts_mut(tile, len));
+                        in_tile
+                    }
+                };
+            }
+            Access::Broadcast { inner, repeat } => (inner, repeat),
+        };
+        let block = inner * repeat;
+        let (row, phase) = (at / block * inner, at % inner);
+        if inner == 1 && at / repeat == (at + len - 1) / repeat {
+            let x = for_each_type!(data, |x, to_f32| to_f32(x[row]));
+            return splat(s, x, own);
+        }
+        if phase + len <= inner {
+            return match data {
+                In::F32(x) => Value { ptr: x[row + phase..row + phase + len].as_ptr(), uniform: false },
+                _ => {
+                    convert(data, row + phase, std::slice::from_raw_parts_mut(tile, len));
+                    in_tile
+                }
+            };
+        }
+        let mut left = std::slice::from_raw_parts_mut(tile, len);
+        let mut at = at;
+        while !left.is_empty() {
+            let (part, rest) = left.split_at_mut((block - at % block).min(left.len()));
+            periodic(data, at / block * inner, inner, at % inner, part);
+            at += part.len();
+            left = rest;
+        }
+        in_tile
+    }
+}
+
+/// Fills `out` with the row of `inner` elements at `row`, over and over, beginning at `phase`.
+#[inline(always)]
+fn periodic(data: In<'_>, row: usize, inner: usize, phase: usize, out: &mut [f32]) {
+    if inner == 1 {
+        return out.fill(for_each_type!(data, |x, to_f32| to_f32(x[row])));
+    }
+    let first = out.len().min(inner - phase);
+    convert(data, row + phase, &mut out[..first]);
+    let wrapped = (out.len() - first).min(phase);
+    convert(data, row, &mut out[first..first + wrapped]);
+    // One period is there: double it.
+    let mut done = first + wrapped;
+    while done < out.len() {
+        let more = done.min(out.len() - done);
+        out.copy_within(..more, done);
+        done += more;
+    }
+}
+
+/// Elements `at ..` of an input as f32.
+#[inline(always)]
+fn convert(data: In<'_>, at: usize, out: &mut [f32]) {
+    let end = at + out.len();
+    for_each_type!(data, |x, to_f32| {
+        for (y, &x) in out.iter_mut().zip(&x[at..end]) {
+            *y = to_f32(x);
+        }
+    });
+}
+
+/// Writes a register to elements `place` of an output.
+///
+/// # Safety
+/// The register holds `place.len` elements and the output has them.
+#[inline(always)]
+unsafe fn store(value: Value, output: Output, place: Place) {
+    let Place { at, len } = place;
+    // SAFETY: the caller's contract. A register that is not where the output is does not overlap it.
+    unsafe {
+        match output {
+            Output::F32(out) if std::ptr::eq(value.ptr, out.add(at)) => {}
+            Output::F32(out) if value.uniform => {
+                std::slice::from_raw_parts_mut(out.add(at), len).fill(*value.ptr);
+            }
+            Output::F32(out) => std::ptr::copy_nonoverlapping(value.ptr, out.add(at), len),
+            Output::Bool(out) => {
+                let out = std::slice::from_raw_parts_mut(out.add(at), len);
+                if value.uniform {
+                    out.fill(u8::from(*value.ptr != 0.0));
+                } else {
+                    let value = std::slice::from_raw_parts(value.ptr, len);
+                    for (y, &x) in out.iter_mut().zip(value) {
+                        *y = u8::from(x != 0.0);
+                    }
+                }
+            }
+        }
+    }
+}
