@@ -401,9 +401,9 @@ _WINDOWS = [
     c("average_pool", _SEQUENCE, 3, strides=2, padding="same"),
 ]
 _ACTIVATIONS = (
-    "relu relu6 sigmoid softplus softsign silu swish log_sigmoid leaky_relu hard_sigmoid hard_silu hard_swish elu selu "
-    "gelu celu tanh tanh_shrink hard_tanh hard_shrink soft_shrink squareplus sparse_plus sparse_sigmoid softmax "
-    "log_softmax sparsemax glu"
+    "relu relu6 sigmoid softplus softsign silu swish log_sigmoid leaky_relu hard_sigmoid hard_silu hard_swish elu "
+    "selu gelu celu tanh tanh_shrink hard_tanh hard_shrink soft_shrink squareplus sparse_plus sparse_sigmoid "
+    "softmax log_softmax sparsemax glu"
 ).split()
 NN = [
     *(c(name, x(3, 6, low=-4, high=7)) for name in _ACTIVATIONS),

@@ -10,7 +10,8 @@ from lamina import _core
 from lamina.engine.operation import op
 from lamina.errors import ShapeError
 from lamina.ops._base import as_float, axes_of, exports, known, slice_axis, tensor
-from lamina.ops.numpy.manipulation import diagonal, swapaxes, tril, triu
+from lamina.ops.numpy.diagonals import diagonal, tril, triu
+from lamina.ops.numpy.manipulation import swapaxes
 
 
 @op

@@ -136,7 +136,7 @@ def _parse(subscripts, ranks):
 
 def _diagonals(x, labels):
     """Take the diagonal of axes that carry the same label."""
-    from lamina.ops.numpy.manipulation import diagonal
+    from lamina.ops.numpy.diagonals import diagonal
 
     labels = list(labels)
     for label in dict.fromkeys(labels):
