@@ -4,6 +4,7 @@ import inspect
 
 from lamina import tree
 from lamina.layers.layer import Layer
+from lamina.saving.serialization import deserialize_keras_object, nested_tuples
 
 
 class Lambda(Layer):
@@ -39,6 +40,19 @@ class Lambda(Layer):
 
     def compute_mask(self, inputs, mask=None):
         return self.mask(inputs, mask) if callable(self.mask) else self.mask
+
+    def get_config(self):
+        config = super().get_config()
+        return {k: v for k, v in config.items() if v is not None or k not in ("output_shape", "mask")}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        for key in config.keys() & {"function", "output_shape", "mask", "arguments"}:
+            config[key] = deserialize_keras_object(config[key], custom_objects=custom_objects)
+        if isinstance(config.get("output_shape"), list):
+            config["output_shape"] = nested_tuples(tuple(config["output_shape"]))
+        return super().from_config(config)
 
     def compute_output_shape(self, input_shape):
         if self._output_shape is None:

@@ -21,6 +21,9 @@ class Normalization(Layer):
     >>> layer = layers.Normalization(); layer.adapt(x_train)
     """
 
+    # The attributes `mean` and `variance` hold what is in use, the config what was given.
+    _config_exclude = ("mean", "variance")
+
     def __init__(self, axis=-1, mean=None, variance=None, invert=False, **kwargs):
         super().__init__(**kwargs)
         self.axis = () if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
@@ -121,6 +124,5 @@ class Normalization(Layer):
         self.adapt_variance.assign(square / total)
 
     def get_config(self):
-        # The attributes `mean` and `variance` hold what is in use, the config what was given.
         given = {"mean": self.input_mean, "variance": self.input_variance}
         return super().get_config() | {key: np.array(value).tolist() for key, value in given.items()}

@@ -2,6 +2,7 @@
 
 from lamina import backend, ops
 from lamina.layers.layer import Layer
+from lamina.saving.serialization import deserialize_keras_object
 
 
 class Rescaling(Layer):
@@ -20,6 +21,11 @@ class Rescaling(Layer):
     def call(self, inputs):
         x = ops.cast(inputs, self.compute_dtype)
         return x * self._per_channel(self.scale) + self._per_channel(self.offset)
+
+    @classmethod
+    def from_config(cls, config):
+        arrays = {key: deserialize_keras_object(config[key]) for key in ("scale", "offset")}
+        return super().from_config({**config, **arrays})
 
     def _per_channel(self, value):
         value = ops.convert_to_tensor(value, dtype=self.compute_dtype)

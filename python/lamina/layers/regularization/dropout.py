@@ -36,7 +36,8 @@ class SpatialDropout(Dropout):
 
     def get_config(self):
         config = super().get_config()
-        return {key: value for key, value in config.items() if key not in ("noise_shape", "trainable")}
+        del config["trainable"]  # Keras's constructor does not take it
+        return {**config, "dtype": self.dtype_policy.name}
 
 
 class SpatialDropout1D(SpatialDropout):
@@ -78,11 +79,11 @@ class AlphaDropout(Dropout):
     def call(self, inputs, training=False):
         if not training or self.rate == 0:
             return inputs
+        if self.rate == 1:
+            return ops.zeros_like(inputs)
         ones = ops.ones_like(inputs)
         kept = random.dropout(ones, self.rate, noise_shape=self.noise_shape, seed=self.seed_generator)
         values = ops.where(ops.greater(kept, 0), inputs, self._DROPPED)
-        if self.rate == 1:
-            return ops.zeros_like(inputs)
         # The affine map that restores zero mean and unit variance.
         scale = ((1 - self.rate) * (1 + self.rate * self._DROPPED**2)) ** -0.5
         return scale * (values - self._DROPPED * self.rate)

@@ -42,6 +42,10 @@ class GaussianDropout(_Noise):
     def __init__(self, rate, seed=None, **kwargs):
         super().__init__(**kwargs)
         self.rate = fraction(rate, "rate")
+        if rate == 1:
+            raise ValueError(
+                "`rate` must be below 1: the deviation is sqrt(rate / (1 - rate)). Received: rate=1"
+            )
         self._set_noise(rate, seed)
 
     def call(self, inputs, training=False):
