@@ -54,7 +54,7 @@ _NAMES = {
     "name_scope": "engine.scope",
     "value_and_grad": "engine.tape",
 }
-__all__ = [*_MODULES, *_NAMES, "__version__"]  # noqa: PLE0604
+__all__ = [*_MODULES, *_NAMES, "__version__"]
 
 
 def __getattr__(name):

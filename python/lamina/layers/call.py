@@ -143,3 +143,14 @@ def shapes_for(method, shapes, info, class_name):
                 f"`{method.__name__}()` argument `{name}`, but `call()` does not have argument `{argument}`."
             )
     return {name: shapes[name] for name in names if name in shapes}
+
+
+def default(method):
+    """Marks a method of `Layer` that a subclass may replace."""
+    method.is_default = True
+    return method
+
+
+def is_default(method):
+    """Whether a method is the one of `Layer`."""
+    return getattr(method, "is_default", False)
