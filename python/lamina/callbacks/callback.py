@@ -155,7 +155,7 @@ class CallbackList(Callback):
             return
         super().set_model(model)
         if self._history is not None:
-            model.history = self._history
+            vars(model)["history"] = self._history  # not `setattr`: that may count as a change to the model
         for callback in self.callbacks:
             callback.set_model(model)
 

@@ -5,6 +5,7 @@ import numpy as np
 from lamina import tree
 from lamina.trainers import checks
 from lamina.trainers.arrays import train_validation_split
+from lamina.trainers.building import build_on
 from lamina.trainers.data import ArraySource, Epochs, make_source, standardize_batch, unpack_x_y_sample_weight
 
 
@@ -59,21 +60,21 @@ class Loops:
             (x, y, sample_weight), validation_data = train_validation_split(
                 (x, y, sample_weight), validation_split
             )
-        training = self._epochs(
-            x, y, sample_weight, batch_size, steps_per_epoch, shuffle=shuffle, class_weight=class_weight
+        training = _make_epochs(
+            self, x, y, sample_weight, batch_size, steps_per_epoch, shuffle=shuffle, class_weight=class_weight
         )
         _refuse_empty(training, "fit")
         validation = None
         if validation_data is not None:
             _check_validation_freq(validation_freq)
             parts = unpack_x_y_sample_weight(validation_data)
-            validation = self._epochs(*parts, validation_batch_size or batch_size, validation_steps)
+            validation = _make_epochs(self, *parts, validation_batch_size or batch_size, validation_steps)
             _refuse_empty(validation, "validation")
-        self._prepare(self.make_train_function(), training)
-        check = self._check_labels(training)
+        _prepare(self, self.make_train_function(), training)
+        check = _label_check(self, training)
         if validation is not None:
-            self._prepare(self.make_test_function(), validation)
-            validation_check = self._check_labels(validation)
+            _prepare(self, self.make_test_function(), validation)
+            validation_check = _label_check(self, validation)
         if not isinstance(callbacks, CallbackList):
             callbacks = CallbackList(
                 callbacks,
@@ -84,19 +85,19 @@ class Loops:
                 epochs=epochs,
                 steps=training.num_batches,
             )
-        self.stop_training = False
+        self._set_training(stop_training=False)
         callbacks.on_train_begin()
         epoch_logs = {}
         try:
             for epoch in range(self._initial_epoch or initial_epoch, epochs):
                 self.reset_metrics()
                 callbacks.on_epoch_begin(epoch)
-                logs = self._run(training, self.make_train_function(), callbacks, "train", check)
+                logs = _run_epoch(self, training, self.make_train_function(), callbacks, "train", check)
                 if logs is None:  # the source is used up
                     break
                 epoch_logs = dict(logs)
                 if validation is not None and _is_due(epoch + 1, validation_freq):
-                    found = self._evaluate(validation, callbacks, validation_check)
+                    found = _evaluate_epoch(self, validation, callbacks, validation_check)
                     epoch_logs.update({f"val_{name}": value for name, value in found.items()})
                 callbacks.on_epoch_end(epoch, epoch_logs)
                 if self.stop_training:
@@ -106,33 +107,6 @@ class Loops:
                 self.optimizer.finalize_variable_values(self.trainable_weights)
         callbacks.on_train_end(epoch_logs)
         return self.history
-
-    def _run(self, epochs, function, callbacks, kind, check=None):
-        """One epoch of `function`. Returns the logs of the last step, or None when there was no batch."""
-        stop = "stop_training" if kind == "train" else "stop_evaluating"
-        begin, end = f"on_{kind}_batch_begin", f"on_{kind}_batch_end"
-        begin = getattr(callbacks, begin) if callbacks.listens(begin) else None
-        end = getattr(callbacks, end) if callbacks.listens(end) else None
-        every, logs, step = self.steps_per_execution, None, -1
-        ended = True
-        for step, batch in enumerate(epochs):
-            if begin is not None and ended:
-                begin(step)
-            if check is not None:
-                check(batch)
-            logs = function(batch)
-            ended = (step + 1) % every == 0
-            if end is not None and ended:
-                end(step, logs)
-            if getattr(self, stop):
-                break
-        if end is not None and not ended:
-            end(step, logs)
-        if step < 0:
-            return None
-        if logs is not None and not isinstance(logs, dict):
-            raise TypeError(f"`{kind}_step` should return a dict of logs. Received: {type(logs).__name__}")
-        return logs or {}
 
     def evaluate(
         self,
@@ -152,10 +126,10 @@ class Loops:
         from lamina.callbacks import CallbackList
 
         self._assert_compile_called("evaluate")
-        epochs = self._epochs(x, y, sample_weight, batch_size, steps)
+        epochs = _make_epochs(self, x, y, sample_weight, batch_size, steps)
         _refuse_empty(epochs, "evaluate")
-        self._prepare(self.make_test_function(), epochs)
-        check = self._check_labels(epochs)
+        _prepare(self, self.make_test_function(), epochs)
+        check = _label_check(self, epochs)
         if not isinstance(callbacks, CallbackList):
             callbacks = CallbackList(
                 callbacks,
@@ -165,18 +139,8 @@ class Loops:
                 epochs=1,
                 steps=epochs.num_batches,
             )
-        logs = self._evaluate(epochs, callbacks, check)
-        return logs if return_dict else self._in_order(logs)
-
-    def _evaluate(self, epochs, callbacks, check):
-        from lamina.callbacks.callback import pythonify_logs
-
-        self.stop_evaluating = False
-        callbacks.on_test_begin()
-        self.reset_metrics()
-        logs = pythonify_logs(self._run(epochs, self.make_test_function(), callbacks, "test", check))
-        callbacks.on_test_end(logs)
-        return logs
+        logs = _evaluate_epoch(self, epochs, callbacks, check)
+        return logs if return_dict else _in_order(self, logs)
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
         """The outputs of the model for `x`, as numpy arrays, computed batch by batch.
@@ -188,12 +152,12 @@ class Loops:
         """
         from lamina.callbacks import CallbackList
 
-        epochs = self._epochs(x, batch_size=batch_size, steps=steps)
+        epochs = _make_epochs(self, x, batch_size=batch_size, steps=steps)
         function = self.make_predict_function()
         if isinstance(epochs.source, ArraySource):
             checks.check_inputs(self, epochs.source.batch)
         if not self.built:
-            self._build_on(epochs.peek())
+            build_on(self, epochs.peek())
         if not isinstance(callbacks, CallbackList):
             callbacks = CallbackList(
                 callbacks,
@@ -203,7 +167,7 @@ class Loops:
                 epochs=1,
                 steps=epochs.num_batches,
             )
-        self.stop_predicting = False
+        self._set_training(stop_predicting=False)
         callbacks.on_predict_begin()
         batches = []
         for step, batch in enumerate(epochs):
@@ -223,66 +187,110 @@ class Loops:
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
         """One step of training on one batch. Returns the loss and metrics as `evaluate` does."""
         self._assert_compile_called("train_on_batch")
-        return self._on_batch(self.make_train_function(), (x, y, sample_weight), class_weight, return_dict)
+        return _one_batch(self, self.make_train_function(), (x, y, sample_weight), class_weight, return_dict)
 
     def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
         """The loss and metrics on one batch, as `evaluate` returns them."""
         self._assert_compile_called("test_on_batch")
-        return self._on_batch(self.make_test_function(), (x, y, sample_weight), None, return_dict)
+        return _one_batch(self, self.make_test_function(), (x, y, sample_weight), None, return_dict)
 
     def predict_on_batch(self, x):
         """The outputs for one batch, as numpy arrays."""
         batch = standardize_batch((x,))
         checks.check_inputs(self, batch)
-        self._build_on(batch)
+        build_on(self, batch)
         return self.make_predict_function()(batch)
 
-    def _on_batch(self, function, data, class_weight, return_dict):
-        from lamina.callbacks.callback import pythonify_logs
 
-        batch = standardize_batch(data, class_weight)
-        while batch[-1] is None:  # as `fit` gives it: no trailing None
-            batch = batch[:-1]
-        checks.check_inputs(self, batch)
-        self._build_on(batch)
-        if hasattr(function, "lookup"):
-            function.lookup((batch,))
-        checks.check_batch_labels(self._compile_loss, batch)
-        self.reset_metrics()
-        logs = pythonify_logs(function(batch))
-        return logs if return_dict else self._in_order(logs)
+def _run_epoch(model, epochs, function, callbacks, kind, check=None):
+    """One epoch of `function`. Returns the logs of the last step, or None when there was no batch."""
+    stop = "stop_training" if kind == "train" else "stop_evaluating"
+    begin, end = f"on_{kind}_batch_begin", f"on_{kind}_batch_end"
+    begin = getattr(callbacks, begin) if callbacks.listens(begin) else None
+    end = getattr(callbacks, end) if callbacks.listens(end) else None
+    every, logs, step = model.steps_per_execution, None, -1
+    ended = True
+    for step, batch in enumerate(epochs):
+        if begin is not None and ended:
+            begin(step)
+        if check is not None:
+            check(batch)
+        logs = function(batch)
+        ended = (step + 1) % every == 0
+        if end is not None and ended:
+            end(step, logs)
+        if getattr(model, stop):
+            break
+    if end is not None and not ended:
+        end(step, logs)
+    if step < 0:
+        return None
+    if logs is not None and not isinstance(logs, dict):
+        raise TypeError(f"`{kind}_step` should return a dict of logs. Received: {type(logs).__name__}")
+    return logs or {}
 
-    def _in_order(self, logs):
-        """The values of `logs` in the order of the metrics; a single one stands alone."""
-        names = [m.name for metric in self.metrics for m in getattr(metric, "metrics", [metric])]
-        values = [logs[name] for name in names if name in logs]
-        values += [logs[name] for name in sorted(logs) if name not in names]
-        return values[0] if len(values) == 1 else values
 
-    def _epochs(self, x, y=None, sample_weight=None, batch_size=None, steps=None, **options):
-        inputs = len(getattr(self, "inputs", None) or [None]) if self.built else 1
-        source = make_source(x, y, sample_weight, batch_size, steps, inputs=inputs, **options)
-        return Epochs(source, steps)
+def _evaluate_epoch(model, epochs, callbacks, check):
+    from lamina.callbacks.callback import pythonify_logs
 
-    def _check_labels(self, epochs):
-        """Checks all labels at once where they are at hand; returns the check for each batch where they are not."""
-        if isinstance(epochs.source, ArraySource):
-            checks.check_batch_labels(self._compile_loss, epochs.source.batch)
-            return None
-        if self._compile_loss is None or not any(checks.sparse_terms(self._compile_loss)):
-            return None
-        return lambda batch: checks.check_batch_labels(self._compile_loss, batch)
+    model._set_training(stop_evaluating=False)
+    callbacks.on_test_begin()
+    model.reset_metrics()
+    logs = pythonify_logs(_run_epoch(model, epochs, model.make_test_function(), callbacks, "test", check))
+    callbacks.on_test_end(logs)
+    return logs
 
-    def _prepare(self, function, epochs):
-        """Builds the model and traces the step on the shapes of a first batch, so that errors come before any work."""
-        if isinstance(epochs.source, ArraySource):
-            checks.check_inputs(self, epochs.source.batch)
-        if not hasattr(function, "lookup") and self.built:
-            return
-        batch = epochs.peek()
-        self._build_on(batch)
-        if hasattr(function, "lookup"):
-            function.lookup((batch,))
+
+def _one_batch(model, function, data, class_weight, return_dict):
+    from lamina.callbacks.callback import pythonify_logs
+
+    batch = standardize_batch(data, class_weight)
+    while batch[-1] is None:  # as `fit` gives it: no trailing None
+        batch = batch[:-1]
+    checks.check_inputs(model, batch)
+    build_on(model, batch)
+    if hasattr(function, "lookup"):
+        function.lookup((batch,))
+    checks.check_batch_labels(model._compile_loss, batch)
+    model.reset_metrics()
+    logs = pythonify_logs(function(batch))
+    return logs if return_dict else _in_order(model, logs)
+
+
+def _in_order(model, logs):
+    """The values of `logs` in the order of the metrics; a single one stands alone."""
+    names = [m.name for metric in model.metrics for m in getattr(metric, "metrics", [metric])]
+    values = [logs[name] for name in names if name in logs]
+    values += [logs[name] for name in sorted(logs) if name not in names]
+    return values[0] if len(values) == 1 else values
+
+
+def _make_epochs(model, x, y=None, sample_weight=None, batch_size=None, steps=None, **options):
+    inputs = len(getattr(model, "inputs", None) or [None]) if model.built else 1
+    source = make_source(x, y, sample_weight, batch_size, steps, inputs=inputs, **options)
+    return Epochs(source, steps)
+
+
+def _label_check(model, epochs):
+    """Checks all labels at once where they are at hand; returns the check for each batch where they are not."""
+    if isinstance(epochs.source, ArraySource):
+        checks.check_batch_labels(model._compile_loss, epochs.source.batch)
+        return None
+    if model._compile_loss is None or not any(checks.sparse_terms(model._compile_loss)):
+        return None
+    return lambda batch: checks.check_batch_labels(model._compile_loss, batch)
+
+
+def _prepare(model, function, epochs):
+    """Builds the model and traces the step on the shapes of a first batch, so that errors come before any work."""
+    if isinstance(epochs.source, ArraySource):
+        checks.check_inputs(model, epochs.source.batch)
+    if not hasattr(function, "lookup") and model.built:
+        return
+    batch = epochs.peek()
+    build_on(model, batch)
+    if hasattr(function, "lookup"):
+        function.lookup((batch,))
 
 
 def _refuse_empty(epochs, where):

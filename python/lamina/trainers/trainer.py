@@ -7,9 +7,9 @@ import numpy as np
 from lamina import config, ops, tree
 from lamina import metrics as metrics_module
 from lamina.engine import scope
-from lamina.engine.keras_tensor import KerasTensor
 from lamina.engine.tape import GradientTape
-from lamina.engine.trace import compile_function, infer
+from lamina.engine.trace import compile_function
+from lamina.trainers.building import forward
 from lamina.trainers.compile_utils import CompileLoss, CompileMetrics, batch_count
 from lamina.trainers.data import unpack_x_y_sample_weight
 from lamina.trainers.loops import Loops
@@ -76,8 +76,7 @@ class Trainer(Loops):
             optimizer = optimizers.LossScaleOptimizer(optimizer, name="loss_scale_optimizer")
         names = getattr(self, "output_names", None)
         has_metrics = metrics is not None or weighted_metrics is not None
-        # Straight into `__dict__`: what belongs to training is not tracked as a part of the layer.
-        self.__dict__.update(
+        self._set_training(
             optimizer=optimizer,
             loss=loss,
             run_eagerly=bool(run_eagerly),
@@ -97,7 +96,11 @@ class Trainer(Loops):
 
     def reset_functions(self):
         """Forgets the traced steps: the next call traces anew. Needed after changing how the model computes."""
-        self.__dict__.update(train_function=None, test_function=None, predict_function=None)
+        self._set_training(train_function=None, test_function=None, predict_function=None)
+
+    def _set_training(self, **attributes):
+        """Sets attributes that belong to training: not parts of the layer, and no reason to trace it anew."""
+        self.__dict__.update(attributes)
 
     def get_compile_config(self):
         """What was given to `compile`, as plain values; empty when not compiled."""
@@ -165,7 +168,7 @@ class Trainer(Loops):
         """One step of training on a batch `x`, `(x, y)` or `(x, y, sample_weight)`. Returns a dict of logs."""
         x, y, sample_weight = unpack_x_y_sample_weight(data)
         with GradientTape() as tape:
-            y_pred = self._forward(x, training=True)
+            y_pred = forward(self, x, training=True)
             loss = self._compute_loss(x, y, y_pred, sample_weight, training=True)
             self._loss_tracker.update_state(loss, sample_weight=batch_count(x))
             scaled = self.optimizer.scale_loss(loss)
@@ -179,17 +182,14 @@ class Trainer(Loops):
     def test_step(self, data):
         """One step of evaluation. Returns a dict of logs."""
         x, y, sample_weight = unpack_x_y_sample_weight(data)
-        y_pred = self._forward(x, training=False)
+        y_pred = forward(self, x, training=False)
         loss = self._compute_loss(x, y, y_pred, sample_weight, training=False)
         self._loss_tracker.update_state(loss, sample_weight=batch_count(x))
         return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
     def predict_step(self, data):
         """The outputs for a batch."""
-        return self._forward(unpack_x_y_sample_weight(data)[0], training=False)
-
-    def _forward(self, x, training):
-        return self(x, training=training) if self._call_has_training_arg else self(x)
+        return forward(self, unpack_x_y_sample_weight(data)[0], training=False)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The total loss: that of `compile`, plus what layers added (regularizers, `add_loss`). A scalar tensor."""
@@ -219,20 +219,20 @@ class Trainer(Loops):
     def make_train_function(self, force=False):
         """Makes `train_function(batch)` from `train_step`."""
         if self.train_function is None or force:
-            self.__dict__["train_function"] = self._compile_step(self.train_step)
+            self._set_training(train_function=self._compile_step(self.train_step))
         return self.train_function
 
     def make_test_function(self, force=False):
         """Makes `test_function(batch)` from `test_step`."""
         if self.test_function is None or force:
-            self.__dict__["test_function"] = self._compile_step(self.test_step)
+            self._set_training(test_function=self._compile_step(self.test_step))
         return self.test_function
 
     def make_predict_function(self, force=False):
         """Makes `predict_function(batch)`, which returns numpy arrays, from `predict_step`."""
         if self.predict_function is None or force:
             step = self._compile_step(self.predict_step)
-            self.__dict__["predict_function"] = step.call_numpy
+            self._set_training(predict_function=step.call_numpy)
         return self.predict_function
 
     def _compile_step(self, step):
@@ -240,18 +240,6 @@ class Trainer(Loops):
             return _EagerStep(step)
         batch_sizes = {spec.shape[0] for spec in getattr(self, "inputs", None) or ()} if self.built else set()
         return compile_function(step, static_batch=bool(batch_sizes) and None not in batch_sizes)
-
-    def _build_on(self, batch):
-        """Builds the model, and its optimizer, on the shapes of a batch, unless that is done."""
-        if not all(layer.built for layer in self._flatten_layers()) and _has_call(self):
-            x = unpack_x_y_sample_weight(batch)[0]
-            specs = tree.map_structure(
-                lambda a: KerasTensor((None, *a.shape[1:]), str(a.dtype)), x, none_is_leaf=False
-            )
-            infer(self._forward, (specs,), {"training": False})
-        optimizer = self.optimizer
-        if optimizer is not None and self.built and not getattr(optimizer, "built", True):
-            optimizer.build(self.trainable_variables)
 
     def _assert_compile_called(self, method):
         if not self.compiled:
@@ -269,7 +257,7 @@ class Trainer(Loops):
                 "Call `model.compile(...)` again so that the change takes effect.",
                 stacklevel=3,
             )
-            self._compiled_trainable = None  # once is enough
+            self._set_training(_compiled_trainable=None)  # once is enough
 
 
 class _EagerStep:
@@ -296,10 +284,3 @@ def _accepts_training(function):
         return True
     takes_keywords = code.co_flags & 0x08
     return bool(takes_keywords) or "training" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-
-
-def _has_call(model):
-    """Whether the model computes something when called; one with only a `train_step` need not."""
-    from lamina.engine.operation import Operation
-
-    return type(model).call is not Operation.call
