@@ -111,4 +111,3 @@ def refuse_quantization(quantization_config):
             "Quantization is not supported: leave `quantization_config` None. "
             f"Received: quantization_config={quantization_config}"
         )
-    return None

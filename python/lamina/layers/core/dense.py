@@ -47,7 +47,8 @@ class Dense(LowRankAdaptation, ParametricLayer):
         self._weight_options("kernel", kernel_initializer, kernel_regularizer, kernel_constraint)
         self._weight_options("bias", bias_initializer, bias_regularizer, bias_constraint)
         self._lora_options("kernel", lora_rank, lora_alpha)
-        self.quantization_config = refuse_quantization(quantization_config)
+        refuse_quantization(quantization_config)
+        self.quantization_config = None
         self.input_spec = InputSpec(min_ndim=2)
         self.supports_masking = True
 

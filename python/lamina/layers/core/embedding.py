@@ -43,7 +43,8 @@ class Embedding(LowRankAdaptation, ParametricLayer):
         self.supports_masking = mask_zero
         self.autocast = False  # ids must not be cast to a float compute dtype
         self._lora_options("embeddings", lora_rank, lora_alpha)
-        self.quantization_config = refuse_quantization(quantization_config)
+        refuse_quantization(quantization_config)
+        self.quantization_config = None
         if weights is not None:
             self.build()
             self.set_weights(weights if isinstance(weights, list) and len(weights) == 1 else [weights])
