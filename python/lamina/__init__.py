@@ -2,7 +2,8 @@
 
     import lamina as keras
 
-The input shape is the only shape to give; everything else is derived from it. Names are loaded when first used.
+The input shape is the only shape to give; everything else is derived from it. Names are loaded when first
+used.
 """
 
 import importlib

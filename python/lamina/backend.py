@@ -76,7 +76,7 @@ def __getattr__(name):
 
 
 def standardize_dtype(dtype):
-    """A dtype's name; `None` means `floatx()`. Accepts names, Python types and the dtypes of numpy and its friends.
+    """A dtype's name; `None` means `floatx()`. Accepts names, Python types and numpy's dtypes and their like.
 
     Raises `ValueError` for anything else.
     """

@@ -57,8 +57,8 @@ def standardize_data_format(data_format):
     name = str(data_format).lower()
     if name not in ("channels_first", "channels_last"):
         raise ValueError(
-            "The `data_format` argument must be one of {'channels_first', 'channels_last'}. "
-            f"Received: data_format={data_format}"
+            "The `data_format` argument must be one of {'channels_first', 'channels_last'}. Received: "
+            f"data_format={data_format}"
         )
     return name
 
@@ -106,7 +106,9 @@ def dtype_policy():
 
 
 def set_dtype_policy(policy):
-    """Sets the dtype policy of layers that are given none: a name such as `"mixed_bfloat16"`, or a `DTypePolicy`."""
+    """Sets the dtype policy of layers that are given none: a name such as `"mixed_bfloat16"`, or a
+    `DTypePolicy`.
+    """
     from lamina import dtype_policies
 
     dtype_policies.set_global_policy(policy)

@@ -10,22 +10,23 @@ class DTypePolicy:
     """A pair of dtypes.
 
     Args:
-        name: a dtype (both are it), or `"mixed_float16"` / `"mixed_bfloat16"` (half-precision computation, float32
-            weights). `None` means `floatx`.
+        name: a dtype (both are it), or `"mixed_float16"` / `"mixed_bfloat16"` (half-precision computation,
+            float32 weights). `None` means `floatx`.
     """
 
     def __init__(self, name=None):
         name = config.floatx() if name is None else name
         if not isinstance(name, str):
             raise TypeError(
-                f"'name' must be a string, such as 'mixed_float16'. Received: name={name} (of type {type(name)})"
+                f"'name' must be a string, such as 'mixed_float16'. Received: name={name} (of type "
+                f"{type(name)})"
             )
         try:
             self._dtypes = _MIXED.get(name) or (standardize_dtype(name),) * 2
         except ValueError:
             raise ValueError(
-                f"Cannot convert '{name}' to a mixed precision DTypePolicy. Valid policies include 'mixed_float16', "
-                "'mixed_bfloat16', and the name of any float dtype such as 'float32'."
+                f"Cannot convert '{name}' to a mixed precision DTypePolicy. Valid policies include "
+                "'mixed_float16', 'mixed_bfloat16', and the name of any float dtype such as 'float32'."
             ) from None
         self._name = name
 
@@ -101,7 +102,8 @@ def get(identifier):
         return DTypePolicy(standardize_dtype(identifier))
     except ValueError:
         raise ValueError(
-            f"Cannot interpret `dtype` argument. Expected a string or an instance of DTypePolicy. Received: dtype={identifier}"
+            "Cannot interpret `dtype` argument. Expected a string or an instance of DTypePolicy. Received: "
+            f"dtype={identifier}"
         ) from None
 
 

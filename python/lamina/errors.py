@@ -6,7 +6,8 @@ class ShapeError(ValueError):
 
     Args:
         message: the first line, with the words that people search for.
-        op, layer, argument: where: the op's name, the layer (its name or itself), the operand or argument at fault.
+        op, layer, argument: where: the op's name, the layer (its name or itself), the operand or argument at
+            fault.
         got: a shape, several shapes, or words.
         axes: names for the axes of `got`, such as `("batch", "features")`.
         expected: what would have been accepted, in words.

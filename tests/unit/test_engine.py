@@ -12,7 +12,7 @@ from lamina.engine import naming, scope
 from lamina.engine.operation import Operation
 from lamina.engine.trace import ConcreteShapeNeeded, compile_function, infer, trace
 
-# ------------------------------------------------------------------------------------------------- names, scopes
+# ------------------------------------------------------------------------------------------ names, scopes
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_name_scopes_make_paths():
     assert scope.current_path() == ""
 
 
-# -------------------------------------------------------------------------------------------------- KerasTensor
+# -------------------------------------------------------------------------------------------- KerasTensor
 
 
 def test_keras_tensor_knows_shape_and_dtype():
@@ -115,7 +115,7 @@ def test_indexing_a_keras_tensor():
     assert x[:, 1:4:2].shape == (None, 2, 3)
 
 
-# --------------------------------------------------------------------------------------------------- operations
+# --------------------------------------------------------------------------------------------- operations
 
 
 def test_an_op_on_a_keras_tensor_is_recorded():
@@ -188,7 +188,7 @@ def test_graphs_may_be_deeper_than_the_stack():
     assert len(lamina.Function(first, x).operations) == 1500
 
 
-# ------------------------------------------------------------------------------------------------------ tracing
+# ------------------------------------------------------------------------------------------------ tracing
 
 
 def test_infer_keeps_unknown_axes():
@@ -333,7 +333,7 @@ def test_needing_a_size_that_is_never_known_is_an_error():
         compile_function(f)()
 
 
-# ---------------------------------------------------------------------------------------------------- gradients
+# ---------------------------------------------------------------------------------------------- gradients
 
 
 def test_tape_gradients_of_variables_and_watched_tensors():
@@ -411,7 +411,7 @@ def test_value_and_grad_needs_a_scalar():
         lamina.value_and_grad(lambda x: x)(np.ones(2, "float32"))
 
 
-# ---------------------------------------------------------------------------------------------------- variables
+# ---------------------------------------------------------------------------------------------- variables
 
 
 def test_variable_from_value_initializer_and_name():

@@ -34,7 +34,7 @@ class Phase(layers.Layer):
         return ops.zeros_like(x) + (-1.0 if training is None else float(training))
 
 
-# ------------------------------------------------------------------------------------------------------ building
+# ----------------------------------------------------------------------------------------------- building
 
 
 def test_weights_come_with_the_first_call():
@@ -145,7 +145,7 @@ def test_layer_without_call():
         layers.Layer()(np.ones((1, 1), "float32"))
 
 
-# ------------------------------------------------------------------------------------------------------ tracking
+# ----------------------------------------------------------------------------------------------- tracking
 
 
 def test_tracking_in_containers_keeps_order():
@@ -217,7 +217,7 @@ def test_legacy_weights_argument():
     np.testing.assert_allclose(layer(np.ones((1, 3), "float32")), [[8.0, 8.0]])
 
 
-# ------------------------------------------------------------------------------------------------------- calling
+# ------------------------------------------------------------------------------------------------ calling
 
 
 def test_inputs_are_converted_and_cast():
@@ -350,7 +350,7 @@ def test_stateless_call_changes_nothing():
     assert (float(layer.total), float(layer.gain)) == (0.0, 1.0)
 
 
-# --------------------------------------------------------------------------------------------------------- masks
+# -------------------------------------------------------------------------------------------------- masks
 
 
 class UsesMask(layers.Layer):
@@ -391,7 +391,7 @@ def test_a_layer_that_drops_the_mask_warns():
         Drops()(x)
 
 
-# -------------------------------------------------------------------------------------------------------- losses
+# ------------------------------------------------------------------------------------------------- losses
 
 
 def test_add_loss_holds_the_losses_of_the_last_call():
@@ -415,7 +415,7 @@ def test_regularizers_and_activity():
     assert sorted(round(float(x), 5) for x in layer.losses) == [0.03, 0.03]
 
 
-# --------------------------------------------------------------------------------------------------------- config
+# ------------------------------------------------------------------------------------------------- config
 
 
 def test_config_of_a_users_layer_comes_from_its_arguments():
@@ -469,7 +469,7 @@ def test_subclass_of_a_library_layer_keeps_its_config():
     assert MyDense.from_config(config).units == 3
 
 
-# --------------------------------------------------------------------------------------------- arguments, errors
+# -------------------------------------------------------------------------------------- arguments, errors
 
 
 def test_misspelt_keyword_gets_a_suggestion():

@@ -18,7 +18,7 @@ def shapes(model):
     return [layer.output.shape for layer in model.layers]
 
 
-# ------------------------------------------------------------------- the question that the project grew from
+# ---------------------------------------------------------------- the question that the project grew from
 
 
 def test_the_question_sequential():
@@ -91,7 +91,7 @@ def test_channels_first_and_last():
     )
 
 
-# ---------------------------------------------------------------------------------------------------- functional
+# --------------------------------------------------------------------------------------------- functional
 
 
 def branched():
@@ -270,7 +270,7 @@ def test_a_model_may_be_called_from_many_threads():
     assert results == [True] * 16
 
 
-# -------------------------------------------------------------------------------------------- data that does not fit
+# --------------------------------------------------------------------------------- data that does not fit
 
 
 def sequential(shape):
@@ -334,7 +334,7 @@ def test_optional_input():
         model([None, X])
 
 
-# ---------------------------------------------------------------------------------------------------- sequential
+# --------------------------------------------------------------------------------------------- sequential
 
 
 def test_deferred_build():
@@ -420,7 +420,7 @@ def test_sequential_output_makes_sub_models():
     assert lamina.Model(model.inputs, model.output)(X).shape == (4, 2)
 
 
-# ---------------------------------------------------------------------------------------------------- subclassed
+# --------------------------------------------------------------------------------------------- subclassed
 
 
 class Net(lamina.Model):
@@ -501,7 +501,7 @@ def test_get_layer():
         model.get_layer("a", 1)
 
 
-# --------------------------------------------------------------------------------------------------- round trips
+# -------------------------------------------------------------------------------------------- round trips
 
 
 def convolutional():
@@ -617,7 +617,7 @@ def test_copied_model_goes_on_training():
     np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
-# ------------------------------------------------------------------------------------------------------- weights
+# ------------------------------------------------------------------------------------------------ weights
 
 
 @pytest.mark.parametrize("make", [branched, convolutional, nested, Net])

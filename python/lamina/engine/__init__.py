@@ -1,1 +1,3 @@
-"""What stands between the Python face and the Rust engine: symbolic tensors, variables, tracing, gradients."""
+"""What stands between the Python face and the Rust engine: symbolic tensors, variables, tracing,
+gradients.
+"""

@@ -31,8 +31,8 @@ class Function(Operation):
             for x in tensors:
                 if not isinstance(x, KerasTensor):
                     raise ValueError(
-                        f"All `{title}` values must be KerasTensors. Received: {title}={given} including invalid "
-                        f"value {x} of type {type(x)}{_hint(x)}"
+                        f"All `{title}` values must be KerasTensors. Received: {title}={given} including "
+                        f"invalid value {x} of type {type(x)}{_hint(x)}"
                     )
         graph = OperationGraph(flat_inputs, flat_outputs)
         # Past `__setattr__`: a model tracks its layers itself.
@@ -72,8 +72,9 @@ class Function(Operation):
             tree.assert_same_structure(inputs, self._inputs_struct)
         except ValueError:
             raise ValueError(
-                "Function was called with an invalid input structure. "
-                f"Expected input structure: {self._inputs_struct}\nReceived input structure: {inputs}"
+                "Function was called with an invalid input structure. Expected input structure: "
+                f"{self._inputs_struct}\n"
+                f"Received input structure: {inputs}"
             ) from None
         for x, reference in zip(tree.flatten(inputs), self._inputs, strict=True):
             fits = len(x.shape) == len(reference.shape) and all(
@@ -81,12 +82,16 @@ class Function(Operation):
             )
             if not fits:
                 raise ValueError(
-                    f"{type(self).__name__} was passed incompatible inputs. For input '{reference.name}', expected "
-                    f"shape {reference.shape}, but received instead a tensor with shape {tuple(x.shape)}."
+                    f"{type(self).__name__} was passed incompatible inputs. For input '{reference.name}', "
+                    f"expected shape {reference.shape}, but received instead a tensor with shape "
+                    f"{tuple(x.shape)}."
                 )
 
     def _run_through_graph(self, inputs, operation_fn=lambda operation: operation, call_fn=None):
-        """The outputs for flat or nested `inputs`; each node calls `operation_fn(its operation)` on its arguments."""
+        """The outputs for flat or nested `inputs`.
+
+        Each node calls `operation_fn(its operation)` on its arguments.
+        """
         values = {id(x): y for x, y in zip(self._inputs, tree.flatten(inputs), strict=True)}
         for node in self._graph.nodes:
             if node.is_input or any(id(x) not in values for x in node.input_tensors):
@@ -109,10 +114,11 @@ class OperationGraph:
     Attributes:
         nodes: the calls, each after those that it needs.
         nodes_by_depth: dict from depth (calls between a node and the farthest output) to nodes.
-        operations: the operations, deepest first, those of one depth in the order in which they were met from the outputs:
-            the order of a model's layers and weights.
+        operations: the operations, deepest first, those of one depth in the order in which they were met from
+            the outputs: the order of a model's layers and weights.
 
-    Raises `ValueError` when an output cannot be computed from the inputs, and when two operations have one name.
+    Raises `ValueError` when an output cannot be computed from the inputs, and when two operations have one
+    name.
     """
 
     def __init__(self, inputs, outputs):
@@ -147,9 +153,10 @@ class OperationGraph:
             for x in node.input_tensors:
                 if id(x) not in known:
                     raise ValueError(
-                        f"Graph disconnected: cannot find parent for tensor {x} at operation '{node.operation.name}'. "
-                        "The value comes from an input that is not among the model's `inputs`. "
-                        f"The following previous operations were accessed without issue: {passed}"
+                        f"Graph disconnected: cannot find parent for tensor {x} at operation "
+                        f"'{node.operation.name}'. The value comes from an input that is not among the "
+                        "model's `inputs`. The following previous operations were accessed without issue: "
+                        f"{passed}"
                     )
             passed.append(node.operation.name)
             if not node.is_input:
@@ -163,12 +170,16 @@ class OperationGraph:
         for name, count in counts.items():
             if count > 1:
                 raise ValueError(
-                    f'The name "{name}" is used {count} times in the model. All operation names should be unique.'
+                    f'The name "{name}" is used {count} times in the model. '
+                    "All operation names should be unique."
                 )
 
 
 def _walk(outputs, boundary):
-    """(nodes, each after its parents; operation -> when it was met). Depth first from the outputs; stops at `boundary`."""
+    """(nodes, each after its parents; operation -> when it was met).
+
+    Depth first from the outputs; stops at `boundary`.
+    """
     nodes, finished, open_nodes, met = [], set(), set(), {}
 
     def node_of(x):
@@ -179,7 +190,8 @@ def _walk(outputs, boundary):
         return None if id(x) in boundary and not node.is_input else node
 
     for output in outputs:
-        # A stack of (node, its parents yet to visit) in place of recursion: models may be thousands of calls deep.
+        # A stack of (node, its parents yet to visit) in place of recursion: models may be thousands of calls
+        # deep.
         stack = []
 
         def enter(x, stack=stack):

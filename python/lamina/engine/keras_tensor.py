@@ -1,9 +1,15 @@
-"""`KerasTensor`: a shape, a dtype and the call that would produce it. The functional API is written with these."""
+"""`KerasTensor`: a shape, a dtype and the call that would produce it.
+
+The functional API is written with these.
+"""
 
 from lamina.backend import standardize_dtype, standardize_shape
 from lamina.engine.naming import auto_name
 
-_PLACEHOLDER = "A KerasTensor is symbolic: it's a placeholder for a shape and a dtype. It doesn't have any actual numerical value."
+_PLACEHOLDER = (
+    "A KerasTensor is symbolic: it's a placeholder for a shape and a dtype. It doesn't have any actual "
+    "numerical value."
+)
 
 
 class KerasTensor:
@@ -72,7 +78,8 @@ class KerasTensor:
         return _ops().cast(self, dtype)
 
     def __repr__(self):
-        return f"<KerasTensor shape={self.shape}, dtype={self.dtype}, sparse=False, ragged=False, name={self.name}>"
+        kind = f"shape={self.shape}, dtype={self.dtype}, sparse=False, ragged=False"
+        return f"<KerasTensor {kind}, name={self.name}>"
 
     def __hash__(self):
         return id(self)
@@ -97,12 +104,13 @@ class KerasTensor:
 
     def __array__(self, *_, **__):
         raise ValueError(
-            f"{_PLACEHOLDER} You cannot convert it to a NumPy array: use the functions of `lamina.ops` on it, "
-            "or a `lamina.layers.Lambda`."
+            f"{_PLACEHOLDER} You cannot convert it to a NumPy array: use the functions of `lamina.ops` on "
+            "it, or a `lamina.layers.Lambda`."
         )
 
     def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
-        # numpy asks here for `array + keras_tensor` too: those operators are ours. The rest is a user's `np.exp(x)`.
+        # numpy asks here for `array + keras_tensor` too: those operators are ours. The rest is a user's
+        # `np.exp(x)`.
         name = _UFUNC_OPERATORS.get(ufunc.__name__)
         if name is None or method != "__call__" or kwargs:
             raise TypeError(_numpy_message(f"np.{ufunc.__name__}", ufunc.__name__))
@@ -117,8 +125,8 @@ class KerasTensor:
 
 def _numpy_message(called, name):
     return (
-        f"`{called}` was called on a KerasTensor. {_PLACEHOLDER} numpy cannot compute with it: "
-        f"use `lamina.ops.{name}` (or the function of `lamina.ops` that does the same)."
+        f"`{called}` was called on a KerasTensor. {_PLACEHOLDER} numpy cannot compute with it: use "
+        f"`lamina.ops.{name}` (or the function of `lamina.ops` that does the same)."
     )
 
 

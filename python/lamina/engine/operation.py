@@ -1,4 +1,6 @@
-"""Calls on symbolic tensors: `Operation`, the `Node` that remembers a call, and `op`, which makes a function record itself."""
+"""Calls on symbolic tensors: `Operation`, the `Node` that remembers a call, and `op`, which makes a
+function record itself.
+"""
 
 import functools
 import inspect
@@ -33,8 +35,8 @@ class Node:
         for x in self.output_tensors:
             if not isinstance(x, KerasTensor):
                 raise ValueError(
-                    "All operation outputs must be tensors. "
-                    f"Operation {operation} returned a non-tensor. Non-tensor received: {x}"
+                    f"All operation outputs must be tensors. Operation {operation} returned a non-tensor. "
+                    f"Non-tensor received: {x}"
                 )
         recorded = all(x.record_history for x in self.input_tensors)
         operation._inbound_nodes.append(self)
@@ -77,7 +79,8 @@ class Node:
 class Operation:
     """Something that can be called on tensors or on KerasTensors, and that has a name and a config.
 
-    Subclasses write `call`; its output shapes are found by tracing it, unless `compute_output_spec` says otherwise.
+    Subclasses write `call`; its output shapes are found by tracing it, unless `compute_output_spec` says
+    otherwise.
     """
 
     _kind = "Operation"
@@ -92,8 +95,8 @@ class Operation:
             name = naming.auto_name(self.__class__.__name__)
         if not isinstance(name, str) or "/" in name:
             raise ValueError(
-                "Argument `name` must be a string and cannot contain character `/`. "
-                f"Received: name={name} (of type {type(name)})"
+                f"Argument `name` must be a string and cannot contain character `/`. Received: name={name} "
+                f"(of type {type(name)})"
             )
         self.name = name
         self._inbound_nodes, self._outbound_nodes = [], []
@@ -122,7 +125,9 @@ class Operation:
         return infer(self.call, args, kwargs)
 
     def get_config(self):
-        """A dict of plain values from which `from_config` makes an equal object: the arguments of `__init__`."""
+        """A dict of plain values from which `from_config` makes an equal object: the arguments of
+        `__init__`.
+        """
         config = {"name": self.name, **initial_config(self)}
         return config if accepts(type(self), "name") else {k: v for k, v in config.items() if k != "name"}
 
@@ -133,7 +138,9 @@ class Operation:
             return cls(**config)
         except Exception as e:
             raise TypeError(
-                f"Error when deserializing class '{cls.__name__}' using config={config}.\n\nException encountered: {e}"
+                f"Error when deserializing class '{cls.__name__}' using config={config}.\n"
+                "\n"
+                f"Exception encountered: {e}"
             ) from e
 
     @property
@@ -149,8 +156,8 @@ class Operation:
     def _first_call(self, which):
         if not self._inbound_nodes:
             raise AttributeError(
-                f"The layer {self.name} has never been called and thus has no defined {which}: "
-                "its input shape is unknown. Call it on a `lamina.Input`, or put it into a model."
+                f"The layer {self.name} has never been called and thus has no defined {which}: its input "
+                "shape is unknown. Call it on a `lamina.Input`, or put it into a model."
             )
         tensors = getattr(self._inbound_nodes[0], f"{which}_tensors")
         return tensors[0] if len(tensors) == 1 else list(tensors)
@@ -210,13 +217,15 @@ def initial_config(instance):
 
 def _no_config(cls, why):
     return (
-        f"Object {cls.__name__} cannot say its configuration: {why}, "
-        "and therefore the object must override `get_config()` in order to be serializable. Example:\n\n"
+        f"Object {cls.__name__} cannot say its configuration: {why}, and therefore the object must override "
+        "`get_config()` in order to be serializable. Example:\n"
+        "\n"
         f"class {cls.__name__}(lamina.layers.Layer):\n"
         "    def __init__(self, arg1, arg2, **kwargs):\n"
         "        super().__init__(**kwargs)\n"
         "        self.arg1 = arg1\n"
-        "        self.arg2 = arg2\n\n"
+        "        self.arg2 = arg2\n"
+        "\n"
         "    def get_config(self):\n"
         '        return {**super().get_config(), "arg1": self.arg1, "arg2": self.arg2}'
     )
@@ -268,7 +277,10 @@ _OPERANDS = {
 
 
 class FunctionOperation(Operation):
-    """A call of a function of `lamina.ops`. Each function has a subclass of its own, named as Keras names it (`GetItem`)."""
+    """A call of a function of `lamina.ops`.
+
+    Each function has a subclass of its own, named as Keras names it (`GetItem`).
+    """
 
     function = None
 
@@ -279,7 +291,8 @@ class FunctionOperation(Operation):
         for key in [k for k in config if k not in known]:
             if config[key] is not None:
                 raise TypeError(
-                    f"lamina.ops.{self.function.__name__} has no argument `{key}` ({config[key]!r} was given)."
+                    f"lamina.ops.{self.function.__name__} has no argument `{key}` ({config[key]!r} was "
+                    "given)."
                 )
             del config[key]
 
@@ -328,8 +341,9 @@ def parameters_of(function):
 
 
 def op(fn):
-    """Makes a function of tensors an op: called with a KerasTensor among its arguments, it records itself and returns
-    KerasTensors; called otherwise, it runs.
+    """Makes a function of tensors an op.
+
+    Called with a KerasTensor among its arguments, it records itself and returns KerasTensors; else it runs.
 
         @op
         def double(x):

@@ -1,4 +1,6 @@
-"""What holds while a piece of code runs, per thread: name scopes, autocast, the current layer call, stateless calls."""
+"""What holds while a piece of code runs, per thread: name scopes, autocast, the current layer call,
+stateless calls.
+"""
 
 import threading
 
@@ -21,7 +23,10 @@ state = _State()
 
 
 class name_scope:
-    """Variables made inside get `name/` before their path. Entering the scope of one `caller` twice in a row counts once."""
+    """Variables made inside get `name/` before their path.
+
+    Entering the scope of one `caller` twice in a row counts once.
+    """
 
     def __init__(self, name, caller=None, deduplicate=True, **_):
         if not isinstance(name, str) or "/" in name:
@@ -170,7 +175,10 @@ _FRESH = {
 
 
 class fresh:
-    """The state as at the start of a program, for a trace; runs what was put into `state.cleanups` at its end."""
+    """The state as at the start of a program, for a trace.
+
+    Runs what was put into `state.cleanups` at its end.
+    """
 
     def __enter__(self):
         self._outer = {name: getattr(state, name) for name in (*_FRESH, "cleanups")}

@@ -16,7 +16,8 @@ class GradientTape:
 
     Args:
         persistent: `gradient` may be called more than once.
-        watch_accessed_variables: record operations on every trainable variable; else only on what was `watch`ed.
+        watch_accessed_variables: record operations on every trainable variable; else only on what was
+            `watch`ed.
 
     Inside a compiled step the tape costs nothing: the graph that is being traced is differentiated itself.
     """
@@ -28,7 +29,8 @@ class GradientTape:
 
     def reset(self):
         """Forgets everything recorded."""
-        # The engine's tape stays usable: several targets are several passes. Whether ours may be reused is checked here.
+        # The engine's tape stays usable: several targets are several passes. Whether ours may be reused is
+        # checked here.
         self._tape = _core.Tape(True, self._watch_variables)
         self._used = False
 
@@ -74,17 +76,19 @@ class GradientTape:
         """The gradient of `target` with respect to each of `sources`, in the structure of `sources`.
 
         Args:
-            target: a tensor or a nested structure of tensors; a tensor that is not a scalar counts as its sum.
+            target: a tensor or a nested structure of tensors; a tensor that is not a scalar counts as its
+                sum.
             sources: tensors or variables, nested as you like.
             output_gradients: what to multiply the target's elements by, in the structure of `target`.
-            unconnected_gradients: `"none"` gives `None`, `"zero"` zeros, for a source that `target` does not depend on.
+            unconnected_gradients: `"none"` gives `None`, `"zero"` zeros, for a source that `target` does not
+                depend on.
 
         Raises `RuntimeError` on the second call of a tape that is not persistent.
         """
         if self._used and not self._persistent:
             raise RuntimeError(
-                "A non-persistent GradientTape can only be used to compute one set of gradients: "
-                "make it with `GradientTape(persistent=True)`."
+                "A non-persistent GradientTape can only be used to compute one set of gradients: make it "
+                "with `GradientTape(persistent=True)`."
             )
         if unconnected_gradients not in ("none", "zero"):
             raise ValueError(

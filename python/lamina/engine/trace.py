@@ -1,5 +1,8 @@
-"""Tracing: running Python once on symbolic values, to learn output shapes (`infer`) or to get a compiled function."""
+"""Tracing: running Python once on symbolic values, to learn output shapes (`infer`) or to get a compiled
+function.
+"""
 
+import contextlib
 import threading
 from collections import OrderedDict
 
@@ -13,10 +16,13 @@ from lamina.engine.variable import Variable
 
 
 class ConcreteShapeNeeded(Exception):
-    """Raised while tracing by code that needs the number behind an unknown axis; the tracer then traces at known sizes."""
+    """Raised while tracing by code that needs the number behind an unknown axis.
+
+    The tracer then traces at known sizes.
+    """
 
 
-# ---------------------------------------------------------------------------------------------- shape inference
+# ---------------------------------------------------------------------------------------- shape inference
 
 # Where an unknown axis is asked for its size, inference runs at both: an output axis that differs is unknown.
 _PROBES = (83, 89)
@@ -43,7 +49,10 @@ def compute_output_spec(fn, *args, **kwargs):
 
 
 def trace(fn, *specs):
-    """The outputs of `fn(*specs)` as KerasTensors; a spec is anything with a `shape` and a `dtype`, or a shape."""
+    """The outputs of `fn(*specs)` as KerasTensors.
+
+    A spec is anything with a `shape` and a `dtype`, or a shape.
+    """
 
     def as_keras_tensor(spec):
         if isinstance(spec, KerasTensor) or spec is None:
@@ -94,29 +103,35 @@ def _merge(a, b):
     return merged
 
 
-# -------------------------------------------------------------------------------------------------- compilation
+# -------------------------------------------------------------------------------------------- compilation
 
 _tracing = threading.RLock()
 _VARIANTS = 64  # traces kept per function, the least recently used leaves first
 
 
 def compile_function(fn, static_batch=False):
-    """`fn` compiled: traced once per structure, dtypes and shapes of its arguments, with the first axis of every array
-    unknown, then run as one call of the engine.
+    """`fn` as one call of the engine.
+
+    It is traced once per structure, dtypes and shapes of its arguments, with the first axis of every array
+    unknown.
 
     Args:
-        fn: takes and returns nested structures of tensors. Variables that it assigns are updated when it runs. Other
-            side effects happen only while it is traced.
+        fn: takes and returns nested structures of tensors. Variables that it assigns are updated when it
+            runs. Other side effects happen only while it is traced.
         static_batch: keep the first axis known too (a model with a fixed batch size).
 
-    `None`, strings, booleans and other objects among the arguments are constants: each value has its own trace.
+    `None`, strings, booleans and other objects among the arguments are constants: each value has its own
+        trace.
     Python numbers are data.
     """
     return CompiledFunction(fn, static_batch)
 
 
 class CompiledFunction:
-    """What `compile_function` returns. Runs `fn` as it is while a tape records, inside another trace, or when eager."""
+    """What `compile_function` returns.
+
+    Runs `fn` as it is while a tape records, inside another trace, or when eager.
+    """
 
     def __init__(self, fn, static_batch=False):
         self.fn, self.static_batch = fn, static_batch
@@ -146,10 +161,8 @@ class CompiledFunction:
             with _tracing:
                 traced = self._variants.get(key) or self._trace(args, inputs, key)
         else:
-            try:
+            with contextlib.suppress(KeyError):  # another thread evicted it: the trace in hand is still good
                 self._variants.move_to_end(key)
-            except KeyError:  # another thread evicted it: the trace in hand is still good
-                pass
         return inputs, traced
 
     def _key(self, x, inputs):
@@ -182,7 +195,8 @@ class CompiledFunction:
         except ConcreteShapeNeeded:
             if self._needs_sizes or self.static_batch:
                 raise
-            # The body depends on a size that was left unknown: from now on every shape has a trace of its own.
+            # The body depends on a size that was left unknown: from now on every shape has a trace of its
+            # own.
             self._needs_sizes = True
             self._variants.clear()
             inputs.clear()

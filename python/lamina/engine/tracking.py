@@ -35,7 +35,10 @@ class Tracker:
         self.locked_because = None
 
     def track(self, value):
-        """Stores what `value` is or holds; returns it, with containers replaced by ones that keep tracking."""
+        """Stores what `value` is or holds.
+
+        Returns it, with containers replaced by ones that keep tracking.
+        """
         if isinstance(value, _PLAIN):
             return value
         store = store_of(value)

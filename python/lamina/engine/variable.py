@@ -1,4 +1,7 @@
-"""`Variable`: the only thing that changes. Weights, optimizer slots, metric sums, seeds and counters are variables."""
+"""`Variable`: the only thing that changes.
+
+Weights, optimizer slots, metric sums, seeds and counters are variables.
+"""
 
 import numpy as np
 
@@ -52,13 +55,13 @@ class Variable(_core.VariableState):
             )
         if aggregation not in _AGGREGATIONS:
             raise ValueError(
-                "Invalid value for argument `aggregation`. Expected one of `None`, `'none'`, `'mean'`, `'sum'`, "
-                f"`'only_first_replica'`. Received: aggregation={aggregation}"
+                "Invalid value for argument `aggregation`. Expected one of `None`, `'none'`, `'mean'`, "
+                f"`'sum'`, `'only_first_replica'`. Received: aggregation={aggregation}"
             )
         if synchronization not in _SYNCHRONIZATIONS:
             raise ValueError(
-                "Invalid value for argument `synchronization`. Expected one of `None`, `'none'`, `'on_read'`, "
-                f"`'on_write'`, `'auto'`. Received: synchronization={synchronization}"
+                "Invalid value for argument `synchronization`. Expected one of `None`, `'none'`, "
+                f"`'on_read'`, `'on_write'`, `'auto'`. Received: synchronization={synchronization}"
             )
         parent = current_path()
         self._name, self._path = name, f"{parent}/{name}" if parent else name
@@ -69,7 +72,9 @@ class Variable(_core.VariableState):
 
     @property
     def value(self):
-        """The tensor that it holds now (inside a trace: a symbolic tensor), cast where autocast asks for it."""
+        """The tensor that it holds now (inside a trace: a symbolic tensor), cast where autocast asks for
+        it.
+        """
         value = None
         if state.stateless is not None:
             value = state.stateless.get_current_value(self)
@@ -83,8 +88,8 @@ class Variable(_core.VariableState):
         if tuple(value.shape) != self.shape and not _compatible(value.shape, self.shape):
             raise ValueError(
                 "The shape of the target variable and the shape of the target value in "
-                f"`variable.assign(value)` must match. variable.shape={self.shape}, "
-                f"Received: value.shape={tuple(value.shape)}. Target variable: {self.path}"
+                f"`variable.assign(value)` must match. variable.shape={self.shape}, Received: "
+                f"value.shape={tuple(value.shape)}. Target variable: {self.path}"
             )
         if state.stateless is not None:
             state.stateless.add_update((self, value))
@@ -244,7 +249,8 @@ def _revive(cls, value, dtype, attributes):
 def _callable_or_none(attribute, value):
     if value is not None and not callable(value):
         raise ValueError(
-            f"Invalid value for attribute `{attribute}`. Expected a callable or `None`. Received: {attribute}={value}"
+            f"Invalid value for attribute `{attribute}`. Expected a callable or `None`. Received: "
+            f"{attribute}={value}"
         )
     return value
 
@@ -268,8 +274,8 @@ def _initial_value(initializer, shape, dtype):
         dtype, shape = standardize_dtype(dtype), standardize_shape(shape)
         if None in shape:
             raise ValueError(
-                "Shapes used to initialize variables must be fully-defined (no `None` dimensions). "
-                f"Received: shape={shape}"
+                "Shapes used to initialize variables must be fully-defined (no `None` dimensions). Received: "
+                f"shape={shape}"
             )
         value = _core.full(shape, 0, dtype) if state.abstract else initializer(shape, dtype=dtype)
     else:
@@ -280,8 +286,8 @@ def _initial_value(initializer, shape, dtype):
         value = _core.tensor(value, None if dtype is None else standardize_dtype(dtype))
     if isinstance(value, _core.SymbolicTensor):
         raise ValueError(
-            "A variable cannot start as a symbolic value: it is made while a function is traced. "
-            "Create variables in `__init__()` or `build()`."
+            "A variable cannot start as a symbolic value: it is made while a function is traced. Create "
+            "variables in `__init__()` or `build()`."
         )
     dtype = standardize_dtype(dtype or value.dtype)
     if shape is not None and tuple(value.shape) != standardize_shape(shape):

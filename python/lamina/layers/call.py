@@ -1,4 +1,6 @@
-"""The arguments of a layer call: which are tensors, how they are converted, and the shapes that `build` gets."""
+"""The arguments of a layer call: which are tensors, how they are converted, and the shapes that `build`
+gets.
+"""
 
 import functools
 import inspect
@@ -21,14 +23,17 @@ class CallInfo:
         self.parameters = {p.name: p for p in parameters}
         self.has_training = "training" in self.parameters
         self.has_mask = "mask" in self.parameters
-        self.takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        self.rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
         self.mask_names = [n for n in self.parameters if n.endswith("_mask")]
         default = self.parameters["training"].default if self.has_training else None
         self.training_default = None if default is inspect.Parameter.empty else default
 
     def bind(self, args, kwargs):
         """The given arguments by name, without defaults."""
-        return {**dict(zip(self.names, args, strict=False)), **kwargs}
+        bound = dict(zip(self.names, args, strict=False))
+        if self.rest and len(args) > len(self.names):
+            bound[self.rest] = args[len(self.names) :]
+        return {**bound, **kwargs}
 
 
 @functools.cache
@@ -58,7 +63,10 @@ def is_tensors(x):
 
 
 def convert(x, dtype, autocast):
-    """An argument as a tensor; floats are cast to `dtype` where `autocast` is on. What is no data stays as it is."""
+    """An argument as a tensor; floats are cast to `dtype` where `autocast` is on.
+
+    What is no data stays as it is.
+    """
     if isinstance(x, KerasTensor) or x is None:
         return x
     if isinstance(x, Variable):
@@ -127,7 +135,8 @@ def shapes_of(arguments):
 def shapes_for(method, shapes, info, class_name):
     """The keyword arguments of `method` (`build` or `compute_output_shape`), out of the shapes of a call.
 
-    A method with one argument gets the first shape; one with several gets each by name: `foo_shape` is that of `foo`.
+    A method with one argument gets the first shape; one with several gets each by name: `foo_shape` is that
+    of `foo`.
     """
     parameters = inspect.signature(method).parameters.values()
     names = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
@@ -137,10 +146,10 @@ def shapes_for(method, shapes, info, class_name):
         argument = name.removesuffix("_shape")
         if not name.endswith("_shape") or argument not in info.parameters:
             raise ValueError(
-                f"For a `{method.__name__}()` method with more than one argument, all arguments should have a `_shape` "
-                "suffix and match an argument from `call()`. E.g. "
-                f"`{method.__name__}(self, foo_shape, bar_shape)`. For layer '{class_name}', received "
-                f"`{method.__name__}()` argument `{name}`, but `call()` does not have argument `{argument}`."
+                f"For a `{method.__name__}()` method with more than one argument, all arguments should have "
+                f"a `_shape` suffix and match an argument from `call()`. E.g. `{method.__name__}(self, "
+                f"foo_shape, bar_shape)`. For layer '{class_name}', received `{method.__name__}()` argument "
+                f"`{name}`, but `call()` does not have argument `{argument}`."
             )
     return {name: shapes[name] for name in names if name in shapes}
 

@@ -1,4 +1,6 @@
-"""The call of a layer: building on first use, training phase, masks, autocast, losses, and what happens on KerasTensors."""
+"""The call of a layer: building on first use, training phase, masks, autocast, losses, and what happens on
+KerasTensors.
+"""
 
 import warnings
 
@@ -19,8 +21,8 @@ class LayerCall:
     def __call__(self, *args, **kwargs):
         if not self._initialized:
             raise RuntimeError(
-                f"In layer '{type(self).__name__}', you forgot to call `super().__init__()` as the first statement "
-                "in the `__init__()` method. Go add it!"
+                f"In layer '{type(self).__name__}', you forgot to call `super().__init__()` as the first "
+                "statement in the `__init__()` method. Go add it!"
             )
         if any_symbolic_tensors(args, kwargs):
             return self.symbolic_call(*args, **kwargs)
@@ -71,8 +73,6 @@ class LayerCall:
         arguments = info.bind(args, kwargs)
         if info.has_training and given is None:
             given = arguments.get("training")
-        if not arguments and info.parameters:
-            raise TypeError(f"Layer '{self.name}' ({type(self).__name__}) was called without an input.")
         first = next(iter(arguments.values()), None)
         if self.input_spec:
             self._check_input(arguments)
@@ -87,7 +87,8 @@ class LayerCall:
             if not state.inferring:
                 self._clear_losses()
         outer_training, outer_names = context.training, state.names
-        # Whether to train: what the caller said, else what holds around the call, else the signature's default.
+        # Whether to train: what the caller said, else what holds around the call, else the signature's
+        # default.
         training = given if given is not None else outer_training
         if training is None:
             training = info.training_default
@@ -111,9 +112,9 @@ class LayerCall:
                 self._set_masks(first, outputs, previous_mask)
             elif calls.any_mask(previous_mask) and not self._own_masks(outputs):
                 warnings.warn(
-                    f"Layer '{self.name}' (of type {type(self).__name__}) was passed an input with a mask attached to "
-                    "it. However, this layer does not support masking and will therefore destroy the mask information. "
-                    "Downstream layers will not see the mask.",
+                    f"Layer '{self.name}' (of type {type(self).__name__}) was passed an input with a mask "
+                    "attached to it. However, this layer does not support masking and will therefore "
+                    "destroy the mask information. Downstream layers will not see the mask.",
                     stacklevel=3,
                 )
         except ShapeError as e:
@@ -152,7 +153,10 @@ class LayerCall:
         return args, kwargs
 
     def _fill_in_masks(self, info, arguments, first, kwargs, n_positional):
-        """Puts the masks of tensors into the mask arguments that were not given; returns that of the first argument."""
+        """Puts the masks of tensors into the mask arguments that were not given.
+
+        Returns that of the first argument.
+        """
         if info.has_mask or info.mask_names:
             tensors = {k: v for k, v in arguments.items() if k != "mask" and calls.is_tensors(v)}
             if len(tensors) == 1:
@@ -202,7 +206,10 @@ class LayerCall:
 
     @default
     def compute_output_shape(self, *args, **kwargs):
-        """The output shape for an input shape (with the batch axis), found by tracing `call`; makes no weights."""
+        """The output shape for an input shape (with the batch axis), found by tracing `call`.
+
+        Makes no weights.
+        """
         dtype = self.input_dtype if self.autocast else None
 
         def spec(shape):
@@ -231,8 +238,8 @@ class LayerCall:
                 return type(self).from_config(self.get_config())
         except (NotImplementedError, TypeError) as e:
             raise NotImplementedError(
-                f"Layer {type(self).__name__} is not built and cannot be copied, so its output shape is unknown: build it, "
-                "or implement `compute_output_shape(self, input_shape)`."
+                f"Layer {type(self).__name__} is not built and cannot be copied, so its output shape is "
+                "unknown: build it, or implement `compute_output_shape(self, input_shape)`."
             ) from e
 
     def _spec_from_shape(self, args, kwargs):
@@ -241,12 +248,12 @@ class LayerCall:
         output = method(**calls.shapes_for(method, shapes, self._call_info, type(self).__name__))
         if output is None or isinstance(output, (int, str)):
             raise ValueError(
-                f"Method `compute_output_shape()` of layer {type(self).__name__} is returning a type that cannot be "
-                f"interpreted as a shape. It should return a shape tuple. Received: {output}"
+                f"Method `compute_output_shape()` of layer {type(self).__name__} is returning a type that "
+                f"cannot be interpreted as a shape. It should return a shape tuple. Received: {output}"
             )
         return tree.map_shape_structure(lambda s: KerasTensor(tuple(s), self.compute_dtype), output)
 
-    # ---------------------------------------------------------------------------------------------------- losses
+    # --------------------------------------------------------------------------------------------- losses
 
     def add_loss(self, loss):
         """Adds scalar tensors to `losses`; for use in `call`."""
@@ -271,14 +278,17 @@ class LayerCall:
             if ops.is_tensor(output):
                 loss = self.activity_regularizer(output)
                 if len(output.shape) > 0:
-                    # Per sample, so that the penalty does not grow with the batch. Counting keeps the batch unknown.
+                    # Per sample, so that the penalty does not grow with the batch. Counting keeps the batch
+                    # unknown.
                     one_each = ops.ones_like(output[(slice(None), *[slice(0, 1)] * (len(output.shape) - 1))])
                     loss = ops.divide_no_nan(loss, ops.cast(ops.sum(one_each), loss.dtype))
                 self.add_loss(loss)
 
     @property
     def losses(self):
-        """Scalar losses of the last call: from `add_loss`, activity regularizers, sublayers, and weight regularizers."""
+        """Scalar losses of the last call: from `add_loss`, activity regularizers, sublayers, and weight
+        regularizers.
+        """
         if state.stateless is not None and state.stateless.collect_losses:
             losses = list(state.stateless.losses)
         else:
@@ -297,10 +307,10 @@ def _position(info, name):
 def _not_a_tensor(layer, x):
     if isinstance(x, Operation):
         return (
-            f"Inputs to a layer should be tensors. Got '{x}' (of type {type(x)}) as input for layer '{layer.name}'. "
-            "A layer stands where its output belongs: call it first, `layer(x)`."
+            f"Inputs to a layer should be tensors. Got '{x}' (of type {type(x)}) as input for layer "
+            f"'{layer.name}'. A layer stands where its output belongs: call it first, `layer(x)`."
         )
     return (
-        "Only input tensors may be passed as positional arguments. The following argument value should be passed as a "
-        f"keyword argument: {x} (of type {type(x)})"
+        "Only input tensors may be passed as positional arguments. The following argument value should be "
+        f"passed as a keyword argument: {x} (of type {type(x)})"
     )

@@ -1,4 +1,7 @@
-"""A layer's configuration, derived from the signature of its `__init__`; and the legacy arguments of Keras 1 and 2."""
+"""A layer's configuration, derived from the signature of its `__init__`.
+
+And the legacy arguments of Keras 1 and 2.
+"""
 
 import warnings
 
@@ -24,8 +27,8 @@ _NOT_CONFIG = {
 def layer_config(layer, base):
     """What `Layer.get_config` returns; `base` is `Layer`.
 
-    For a layer of lamina (or a subclass of one): every argument of its `__init__`, with the value of the attribute of
-    that name. For a user's class: its arguments as given, if it has no `get_config` of its own.
+    For a layer of lamina (or a subclass of one): every argument of its `__init__`, with the value of the
+    attribute of that name. For a user's class: its arguments as given, if it has no `get_config` of its own.
     """
     cls = type(layer)
     config = {
@@ -100,7 +103,8 @@ def legacy_arguments(layer, kwargs):
         shape = shape if name.startswith("batch") else (batch_size, *shape)
     warnings.warn(
         f"`{name}` is the legacy way to say a layer's input shape, and it works. In new code, prefer "
-        f"`Input({'batch_shape=' + str(shape) if shape[0] is not None else shape[1:]})` as the first layer of the model.",
+        f"`Input({'batch_shape=' + str(shape) if shape[0] is not None else shape[1:]})` as the first layer "
+        "of the model.",
         stacklevel=4,
     )
     return shape, weights

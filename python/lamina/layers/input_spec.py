@@ -20,7 +20,8 @@ class InputSpec:
         shape: expected shape with the batch axis; `None` axes fit any length.
         ndim, min_ndim, max_ndim: expected rank.
         axes: dict from an axis to its expected length.
-        allow_last_axis_squeeze: also take rank n+1 with a last axis of 1, or rank n-1 where the spec's last axis is 1.
+        allow_last_axis_squeeze: also take rank n+1 with a last axis of 1, or rank n-1 where the spec's last
+            axis is 1.
         name: the key of this input when data comes as a dict.
         optional: whether `None` may be passed.
     """
@@ -69,7 +70,9 @@ class InputSpec:
 
 
 def assert_input_compatibility(input_spec, inputs, layer_name, layer=None):
-    """Raises `ShapeError` (a `ValueError`) unless `inputs` fit `input_spec` (a spec, or a nested structure of specs)."""
+    """Raises `ShapeError` (a `ValueError`) unless `inputs` fit `input_spec` (a spec, or a nested structure
+    of specs).
+    """
     if not input_spec:
         return
     specs = tree.flatten(input_spec)
@@ -78,8 +81,8 @@ def assert_input_compatibility(input_spec, inputs, layer_name, layer=None):
         missing = [n for n in names if n not in inputs]
         if missing:
             raise ValueError(
-                f'Missing data for input "{missing[0]}". You passed a data dictionary with keys {list(inputs)}. '
-                f"Expected the following keys: {names}"
+                f'Missing data for input "{missing[0]}". '
+                f"You passed a data dictionary with keys {list(inputs)}. Expected the following keys: {names}"
             )
         inputs = [inputs[n] for n in names]
     inputs = tree.flatten(inputs)
@@ -91,15 +94,17 @@ def assert_input_compatibility(input_spec, inputs, layer_name, layer=None):
             else ""
         )
         raise ValueError(
-            f'Layer "{layer_name}" expects {len(specs)} input(s), but it received {len(inputs)} input tensors.{how} '
-            f"Inputs received: {[getattr(x, 'shape', x) for x in inputs]}"
+            f'Layer "{layer_name}" expects {len(specs)} input(s), '
+            f"but it received {len(inputs)} input tensors.{how} Inputs received: "
+            f"{[getattr(x, 'shape', x) for x in inputs]}"
         )
     for index, (x, spec) in enumerate(zip(inputs, specs, strict=True)):
         if spec is None or (x is None and spec.optional):
             continue
         if not hasattr(x, "shape"):
             raise ValueError(
-                f"Inputs to a layer should be tensors. Got '{x}' (of type {type(x)}) as input for layer '{layer_name}'."
+                f"Inputs to a layer should be tensors. Got '{x}' (of type {type(x)}) as input for layer "
+                f"'{layer_name}'."
             )
         problem = _problem(spec, standardize_shape(x.shape), x)
         if problem:
@@ -130,7 +135,8 @@ def _problem(spec, shape, x):
         return f"expected dtype={spec.dtype}, found dtype={standardize_dtype(x.dtype)}"
     for axis, value in spec.axes.items():
         if value is not None and shape[axis] not in (value, None):
-            return f"expected axis {axis} of input shape to have value {value}, but received input with shape {shape}"
+            wanted = f"expected axis {axis} of input shape to have value {value}"
+            return f"{wanted}, but received input with shape {shape}"
     if spec.shape is not None:
         expected = spec.shape
         if spec.allow_last_axis_squeeze:
@@ -164,4 +170,5 @@ def _rank_fix(spec, x):
         return None
     if len(x.shape) == 1:
         return "`x[None, :]` if this is one sample without its batch axis"
-    return "`x[..., None]` if each value is one feature or channel; `x[None]` if this is one sample without its batch axis"
+    one_sample = "`x[None]` if this is one sample without its batch axis"
+    return f"`x[..., None]` if each value is one feature or channel; {one_sample}"

@@ -1,4 +1,7 @@
-"""`Layer`: a computation with weights. Here: making, building and describing it; `calling` and `state` hold the rest."""
+"""`Layer`: a computation with weights.
+
+Here: making, building and describing it; `calling` and `state` hold the rest.
+"""
 
 import functools
 import inspect
@@ -18,16 +21,16 @@ from lamina.layers.input_spec import assert_input_compatibility
 from lamina.layers.state import LayerState
 
 _LOCKED = (
-    "You cannot add new elements of state (variables or sub-layers) to a layer that is already built. "
-    "All state must be created in the `__init__()` method or in the `build()` method."
+    "You cannot add new elements of state (variables or sub-layers) to a layer that is already built. All "
+    "state must be created in the `__init__()` method or in the `build()` method."
 )
 
 
 class Layer(LayerCall, LayerState, Operation):
     """What all layers inherit from.
 
-    A subclass makes its weights in `build(input_shape)` with `add_weight` and computes in `call(inputs, ...)` with
-    `lamina.ops`. The output shape follows from `call`.
+    A subclass makes its weights in `build(input_shape)` with `add_weight` and computes in `call(inputs, ...)`
+    with `lamina.ops`. The output shape follows from `call`.
 
         class Scale(lamina.layers.Layer):
             def build(self, input_shape):
@@ -36,7 +39,8 @@ class Layer(LayerCall, LayerState, Operation):
             def call(self, inputs):
                 return inputs * self.gain
 
-    `call` may take `training` (whether a model trains) and `mask` (of its first argument); both are filled in.
+    `call` may take `training` (whether a model trains) and `mask` (of its first argument); both are filled
+    in.
 
     Args:
         activity_regularizer: a penalty on the outputs, added to `losses`.
@@ -45,7 +49,8 @@ class Layer(LayerCall, LayerState, Operation):
         autocast: cast float inputs to the layer's compute dtype.
         name: made up when not given.
 
-    The legacy arguments `input_shape`, `input_dim`, `batch_input_shape`, `batch_size` and `weights` are understood.
+    The legacy arguments `input_shape`, `input_dim`, `batch_input_shape`, `batch_size` and `weights` are
+    understood.
     """
 
     _kind = "Layer"
@@ -80,8 +85,8 @@ class Layer(LayerCall, LayerState, Operation):
         self._initialized = True
         if not isinstance(trainable, bool):
             raise ValueError(
-                "Expected `trainable` to be a boolean. "
-                f"Received: trainable={trainable} (of type {type(trainable)})"
+                f"Expected `trainable` to be a boolean. Received: trainable={trainable} (of type "
+                f"{type(trainable)})"
             )
         self._input_shape_arg, self._initial_weights = legacy_arguments(self, kwargs)
         self._dtype_policy = dtype_policies.get(dtype)
@@ -95,7 +100,7 @@ class Layer(LayerCall, LayerState, Operation):
         self._allow_non_tensor_positional_args = False
         self.supports_jit = True
 
-    # ------------------------------------------------------------------------------------------------ properties
+    # ----------------------------------------------------------------------------------------- properties
 
     @property
     def built(self):
@@ -171,23 +176,25 @@ class Layer(LayerCall, LayerState, Operation):
     def _call_has_mask_arg(self):
         return self._call_info.has_mask
 
-    # -------------------------------------------------------------------------------------------------- building
+    # ------------------------------------------------------------------------------------------- building
 
     @default
     def build(self, input_shape):
         """Makes the weights; `input_shape` has the batch axis. Called by the first call of the layer."""
         if is_default(self.build) and any(not layer.built for layer in self._layers):
             warnings.warn(
-                f"`build()` was called on layer '{self.name}', however the layer does not have a `build()` method "
-                "implemented and it looks like it has unbuilt state. This will cause the layer to be marked as built, "
-                "despite not being actually built, which may cause failures down the line. Make sure to implement a "
-                "proper `build()` method.",
+                f"`build()` was called on layer '{self.name}', however the layer does not have a `build()` "
+                "method implemented and it looks like it has unbuilt state. This will cause the layer to be "
+                "marked as built, despite not being actually built, which may cause failures down the line. "
+                "Make sure to implement a proper `build()` method.",
                 stacklevel=2,
             )
         self.built = True
 
     def _build_at_init(self):
-        """Marks a layer that has no `build` of its own as built: for those whose weights are made in `__init__`."""
+        """Marks a layer that has no `build` of its own as built: for those whose weights are made in
+        `__init__`.
+        """
         if is_default(self.build):
             self.built = True
             self._post_build()
@@ -238,12 +245,13 @@ class Layer(LayerCall, LayerState, Operation):
         if spec:
             assert_input_compatibility(spec, next(iter(arguments.values()), None), self.name, self)
 
-    # ----------------------------------------------------------------------------------------------------- other
+    # ---------------------------------------------------------------------------------------------- other
 
     def get_config(self):
         """A dict from which `from_config` makes an equal layer: the arguments of `__init__` as plain values.
 
-        A subclass of one of lamina's layers, and one that calls `super().get_config()`, adds its own arguments.
+        A subclass of one of lamina's layers, and one that calls `super().get_config()`, adds its own
+        arguments.
         """
         return layer_config(self, Layer)
 
@@ -272,7 +280,8 @@ class Layer(LayerCall, LayerState, Operation):
 
         Args:
             shape: fully known; `()` when not given.
-            initializer: object, name or callable `f(shape, dtype=...)`; default: Glorot uniform for floats, else zeros.
+            initializer: object, name or callable `f(shape, dtype=...)`; default: Glorot uniform for floats,
+                else zeros.
             dtype: default: the layer's variable dtype.
             trainable: whether training changes it.
             autocast: whether a mixed-precision layer reads it in its compute dtype.
@@ -281,8 +290,8 @@ class Layer(LayerCall, LayerState, Operation):
         """
         if isinstance(shape, str):
             raise ValueError(
-                f"`name` must be passed as a keyword argument. Received: add_weight('{shape}', ...). "
-                f"Use: add_weight(shape=..., name='{shape}')."
+                f"`name` must be passed as a keyword argument. Received: add_weight('{shape}', ...). Use: "
+                f"add_weight(shape=..., name='{shape}')."
             )
         dtype = self.variable_dtype if dtype is None else standardize_dtype(dtype)
         if initializer is None:
@@ -325,7 +334,10 @@ class Layer(LayerCall, LayerState, Operation):
 
 
 def _wrapped_build(build):
-    """`build` under the layer's name; afterwards the layer is built, its shapes are noted and its state is locked."""
+    """`build` under the layer's name.
+
+    Afterwards the layer is built, its shapes are noted and its state is locked.
+    """
 
     @functools.wraps(build)
     def wrapper(self, *args, **kwargs):

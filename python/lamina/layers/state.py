@@ -22,7 +22,10 @@ def unique(items):
 
 
 class LayerState:
-    """The part of `Layer` that keeps its books. Assigning a variable or a layer to an attribute makes it part of the layer."""
+    """The part of `Layer` that keeps its books.
+
+    Assigning a variable or a layer to an attribute makes it part of the layer.
+    """
 
     def __setattr__(self, name, value):
         if name not in _UNTRACKED:
@@ -77,7 +80,7 @@ class LayerState:
         visit(self)
         return list(found.values()) if include_self else list(found.values())[1:]
 
-    # --------------------------------------------------------------------------------------------------- listing
+    # -------------------------------------------------------------------------------------------- listing
 
     @property
     def trainable(self):
@@ -100,7 +103,10 @@ class LayerState:
 
     @property
     def weights(self):
-        """The variables of this layer and of those inside: trainable ones first in each layer; no seeds, no metrics."""
+        """The variables of this layer and of those inside: trainable ones first in each layer.
+
+        No seeds, no metrics.
+        """
         return unique(self._own_variables + [w for layer in self._layers for w in layer.weights])
 
     @property
@@ -137,32 +143,35 @@ class LayerState:
         """How many numbers the weights hold. Raises `ValueError` before the layer is built."""
         if not self.built:
             raise ValueError(
-                f"You tried to call `count_params` on layer '{self.name}', but the layer isn't built: its input shape is "
-                "unknown. You can build it manually via: `layer.build(input_shape)`."
+                f"You tried to call `count_params` on layer '{self.name}', but the layer isn't built: its "
+                "input shape is unknown. You can build it manually via: `layer.build(input_shape)`."
             )
         return sum(math.prod(w.shape) for w in self.weights)
 
-    # ------------------------------------------------------------------------------------------- reading, writing
+    # ----------------------------------------------------------------------------------- reading, writing
 
     def get_weights(self):
         """The values of `weights` as numpy arrays."""
         return [w.numpy() for w in self.weights]
 
     def set_weights(self, weights):
-        """Sets `weights` from arrays in the same order. Raises `ValueError` if a count or shape differs; nothing changes then."""
+        """Sets `weights` from arrays in the same order.
+
+        Raises `ValueError` if a count or shape differs; nothing changes then.
+        """
         own = self.weights
         weights = list(weights)
         if len(own) != len(weights):
             unbuilt = "" if self.built else " The layer is not built: its input shape is unknown."
             raise ValueError(
-                f"You called `set_weights(weights)` on layer '{self.name}' with a weight list of length {len(weights)}, "
-                f"but the layer was expecting {len(own)} weights.{unbuilt}"
+                f"You called `set_weights(weights)` on layer '{self.name}' with a weight list of length "
+                f"{len(weights)}, but the layer was expecting {len(own)} weights.{unbuilt}"
             )
         for variable, value in zip(own, weights, strict=True):
             if tuple(variable.shape) != tuple(np.shape(value)):
                 raise ValueError(
-                    f"Layer {self.name} weight shape {variable.shape} is not compatible with provided weight shape "
-                    f"{tuple(np.shape(value))} (`{variable.path}`)."
+                    f"Layer {self.name} weight shape {variable.shape} is not compatible with provided weight "
+                    f"shape {tuple(np.shape(value))} (`{variable.path}`)."
                 )
         for variable, value in zip(own, weights, strict=True):
             variable.assign(value)
@@ -177,12 +186,13 @@ class LayerState:
         own = self._own_variables
         if len(store.keys()) != len(own):
             why = (
-                f"Layer '{self.name}' was never built and thus it doesn't have any variables. However the weights file "
-                f"lists {len(store.keys())} variables for this layer. Build it first: call the model on data or "
-                "`build(input_shape)`."
+                f"Layer '{self.name}' was never built and thus it doesn't have any variables. However the "
+                f"weights file lists {len(store.keys())} variables for this layer. Build it first: call the "
+                "model on data or `build(input_shape)`."
                 if not own and not self.built
-                else f"Layer '{self.name}' expected {len(own)} variables, but received {len(store.keys())} variables "
-                f"during loading. Expected: {[v.name for v in own]}"
+                else f"Layer '{self.name}' expected {len(own)} variables, "
+                f"but received {len(store.keys())} variables during loading. Expected: "
+                f"{[v.name for v in own]}"
             )
             raise ValueError(why)
         for i, v in enumerate(own):
@@ -197,8 +207,8 @@ class LayerState:
         """
         if not self.built:
             raise ValueError(
-                f"To call stateless_call, {type(self).__name__} must be built (i.e. its variables must have been already "
-                "created). You can build it by calling it on some data."
+                f"To call stateless_call, {type(self).__name__} must be built (i.e. its variables must have "
+                "been already created). You can build it by calling it on some data."
             )
         mapping = []
         for name, values in (
@@ -208,8 +218,9 @@ class LayerState:
             own = getattr(self, name)
             if len(values) != len(own):
                 raise ValueError(
-                    f"Argument `{name}` must be a list of tensors corresponding 1:1 to {type(self).__name__}().{name}. "
-                    f"Received list with length {len(values)}, but expected {len(own)} variables."
+                    f"Argument `{name}` must be a list of tensors corresponding 1:1 to "
+                    f"{type(self).__name__}().{name}. Received list with length {len(values)}, but expected "
+                    f"{len(own)} variables."
                 )
             mapping += zip(own, values, strict=True)
         with StatelessScope(mapping, collect_losses=return_losses) as scope:

@@ -20,7 +20,8 @@ def clone_model(
     Args:
         model: functional, Sequential, or of a class with a configuration.
         input_tensors: KerasTensors to build the copy on; default: new inputs.
-        clone_function: `f(layer)` returns the layer that takes its place; default: an equal layer. It is not called for inputs.
+        clone_function: `f(layer)` returns the layer that takes its place; default: an equal layer. It is not
+            called for inputs.
         call_function: `f(layer, *args, **kwargs)` calls the new layer (functional models only).
         recursive: apply `clone_function` to the layers of nested models too.
 
@@ -33,8 +34,9 @@ def clone_model(
     custom = clone_function is not None or input_tensors is not None
     if isinstance(model, Sequential) and call_function is not None:
         raise ValueError(
-            "`call_function` argument is not supported with Sequential models. In a Sequential model, layers aren't called "
-            "at model-construction time (they're merely listed). Use `call_function` with Functional models only."
+            "`call_function` argument is not supported with Sequential models. In a Sequential model, layers "
+            "aren't called at model-construction time (they're merely listed). Use `call_function` with "
+            "Functional models only."
         )
     with functions_as_they_are():
         if isinstance(model, (Sequential, Functional)) and (custom or _is_plain(model) or call_function):
@@ -59,8 +61,8 @@ def clone_model(
             return copy
         if custom or call_function is not None:
             raise ValueError(
-                "Arguments `clone_function`, `call_function` and `input_tensors` are only supported for Sequential models "
-                f"or Functional models. Received model of type '{type(model).__name__}'."
+                "Arguments `clone_function`, `call_function` and `input_tensors` are only supported for "
+                f"Sequential models or Functional models. Received model of type '{type(model).__name__}'."
             )
         config = serialize_keras_object(model)
         return deserialize_keras_object(config, custom_objects={type(model).__name__: type(model)})
@@ -87,7 +89,8 @@ def _clone_sequential(model, clone, input_tensors):
             raise ValueError("Argument `input_tensors` must contain a single tensor.")
         if not isinstance(tensors[0], KerasTensor):
             raise ValueError(
-                f"Argument `input_tensors` must be a KerasTensor. Received invalid value: input_tensors={input_tensors}"
+                "Argument `input_tensors` must be a KerasTensor. Received invalid value: "
+                f"input_tensors={input_tensors}"
             )
         stack.insert(0, Input(tensor=tensors[0], name=bottom.name if bottom else None))
     elif bottom is not None:
@@ -104,15 +107,16 @@ def _clone_functional(model, clone, call_function, input_tensors):
         for x in tree.flatten(input_tensors):
             if not isinstance(x, KerasTensor):
                 raise ValueError(
-                    "All entries in `input_tensors` must be KerasTensors. "
-                    f"Received invalid values: inputs_tensors={input_tensors}"
+                    "All entries in `input_tensors` must be KerasTensors. Received invalid values: "
+                    f"inputs_tensors={input_tensors}"
                 )
         try:
             tree.assert_same_structure(input_tensors, model.input)
         except ValueError as e:
             raise ValueError(
-                "`input_tensors` must have the same structure as model.input"
-                f"\nReference structure: {model.input}\nReceived structure: {input_tensors}"
+                "`input_tensors` must have the same structure as model.input\n"
+                f"Reference structure: {model.input}\n"
+                f"Received structure: {input_tensors}"
             ) from e
     outputs = model._run_through_graph(input_tensors, operation_fn=clone, call_fn=call_function)
     cls = type(model) if has_functional_constructor(type(model)) else Functional
@@ -122,11 +126,13 @@ def _clone_functional(model, clone, call_function, input_tensors):
     return copy
 
 
-# ----------------------------------------------------------------------------------------------- pickle and copy
+# ---------------------------------------------------------------------------------------- pickle and copy
 
 
 def reduce_model(model):
-    """For `pickle` and `copy.deepcopy`: the configuration, the classes that it names, and the values of all variables."""
+    """For `pickle` and `copy.deepcopy`: the configuration, the classes that it names, and the values of all
+    variables.
+    """
     classes = {type(layer).__name__: type(layer) for layer in model._flatten_layers()}
     custom = {name: cls for name, cls in classes.items() if not cls.__module__.startswith("lamina.")}
     with functions_as_they_are():

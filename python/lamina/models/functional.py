@@ -19,7 +19,8 @@ class Functional(Function, Model):
     """A model from symbolic inputs to symbolic outputs; made by `Model(inputs, outputs)`.
 
     Args:
-        inputs: a KerasTensor or a nested structure of them: `Input`s, or tensors in the middle of another graph.
+        inputs: a KerasTensor or a nested structure of them: `Input`s, or tensors in the middle of another
+            graph.
         outputs: likewise.
         name, trainable: as for layers.
     """
@@ -32,9 +33,10 @@ class Functional(Function, Model):
             for key, x in inputs.items():
                 if isinstance(x, KerasTensor) and key != x.name:
                     warnings.warn(
-                        "When providing `inputs` as a dict, all keys in the dict must match the names of the "
-                        f"corresponding tensors. Received key '{key}' mapping to value {x} which has name '{x.name}'. "
-                        f"Change the tensor name to '{key}' (via `Input(..., name='{key}')`)",
+                        "When providing `inputs` as a dict, all keys in the dict must match the names of "
+                        f"the corresponding tensors. Received key '{key}' mapping to value {x} which has "
+                        f"name '{x.name}'. Change the tensor name to '{key}' (via `Input(..., "
+                        f"name='{key}')`)",
                         stacklevel=3,
                     )
         trainable = kwargs.pop("trainable", None)
@@ -152,12 +154,15 @@ class Functional(Function, Model):
         return tree.map_structure(lambda x: x.shape, self.compute_output_spec(specs))
 
     def add_loss(self, loss):
-        """A functional model has no `call` of its own in which to add a loss: put a layer that adds it into the graph."""
+        """A functional model has no `call` of its own in which to add a loss: put a layer that adds it into
+        the graph.
+        """
         raise NotImplementedError(
-            "`add_loss` does not work on a functional model: call `self.add_loss(...)` in the `call()` of a layer of it."
+            "`add_loss` does not work on a functional model: call `self.add_loss(...)` in the `call()` of a "
+            "layer of it."
         )
 
-    # ---------------------------------------------------------------------------------------------------- inputs
+    # --------------------------------------------------------------------------------------------- inputs
 
     def _standardize_inputs(self, inputs):
         """The inputs as a flat list of tensors that fit, in the order of `self.inputs`."""
@@ -168,8 +173,8 @@ class Functional(Function, Model):
                 layer = reference._keras_history.operation
                 if isinstance(layer, InputLayer) and not layer.optional:
                     raise ValueError(
-                        f"The input '{reference.name}' is not optional, but None was passed. "
-                        "Please provide a valid tensor."
+                        f"The input '{reference.name}' is not optional, but None was passed. Please provide "
+                        "a valid tensor."
                     )
                 tensors.append(None)
                 continue
@@ -216,10 +221,11 @@ class Functional(Function, Model):
         )
         raise ValueError(
             "The structure of `inputs` doesn't match the expected structure.\n"
-            f"Expected: {expected}\nReceived: inputs={received}"
+            f"Expected: {expected}\n"
+            f"Received: inputs={received}"
         )
 
-    # ---------------------------------------------------------------------------------------------------- config
+    # --------------------------------------------------------------------------------------------- config
 
     def get_config(self):
         """The graph as a dict: layers, their calls, inputs and outputs."""
@@ -264,7 +270,7 @@ def is_ours(layer):
     return type(layer).__module__.startswith("lamina.") and type(layer).__name__ != "Lambda"
 
 
-# --------------------------------------------------------------------------------- models inside another's graph
+# -------------------------------------------------------------------------- models inside another's graph
 
 
 def _node(x):
@@ -280,8 +286,10 @@ def _comes_from_input(x):
 
 
 def _copy_between(inputs, outputs):
-    """Inputs and outputs of a copy of the calls between `inputs` and `outputs`, with new `Input`s in place of tensors in
-    the middle of a graph. The layers are shared."""
+    """Inputs and outputs of a copy of the calls between `inputs` and `outputs`; the layers are shared.
+
+    Tensors in the middle of a graph become new `Input`s.
+    """
     from lamina.engine.function import OperationGraph
 
     graph = OperationGraph(tree.flatten(inputs), tree.flatten(outputs))

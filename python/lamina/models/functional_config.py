@@ -62,7 +62,8 @@ def functional_from_config(cls, config, custom_objects=None):
         operation = deserialize_keras_object(data, custom_objects)
         if not isinstance(operation, Operation):
             raise ValueError(
-                f"Unexpected object from deserialization, expected a layer or operation, got a {type(operation)}"
+                "Unexpected object from deserialization, expected a layer or operation, got a "
+                f"{type(operation)}"
             )
         operations[data.get("name", operation.name)] = operation
         waiting += [(operation, call) for call in data.get("inbound_nodes") or []]
@@ -80,8 +81,9 @@ def functional_from_config(cls, config, custom_objects=None):
                 made[id(operation)] += 1
         if len(left) == len(waiting):
             raise ValueError(
-                "Invalid Functional model configuration. The graph of the Functional model either has loops or "
-                f"disconnected nodes. The following layers failed to be called: {sorted({o.name for o, _ in left})}"
+                "Invalid Functional model configuration. The graph of the Functional model either has loops "
+                "or disconnected nodes. The following layers failed to be called: "
+                f"{sorted({o.name for o, _ in left})}"
             )
         waiting = left
 

@@ -19,7 +19,7 @@ def _fits(shape, expected):
 
 
 def adjust_input(model, x, reference):
-    """`x` with the shape of the symbolic input `reference`: as it is, or with a last axis of 1 added or dropped.
+    """`x` as the symbolic input `reference` wants it: as it is, or with a last axis of 1 added or dropped.
 
     Raises `ShapeError` naming the input. A fixed batch size is part of the shape.
     """
@@ -34,9 +34,11 @@ def adjust_input(model, x, reference):
         _say(model, reference, shape, added)
         return ops.expand_dims(x, -1) if added else ops.squeeze(x, -1)
     raise ShapeError(
-        f"Input 0 of layer '{model.name}' is incompatible with the layer: expected shape={expected}, found shape={shape}"
+        f"Input 0 of layer '{model.name}' is incompatible with the layer: expected shape={expected}, found "
+        f"shape={shape}"
         if len(model.inputs) == 1
-        else f"Input '{reference.name}' of model '{model.name}' is incompatible: expected shape={expected}, found shape={shape}",
+        else f"Input '{reference.name}' of model '{model.name}' is incompatible: "
+        f"expected shape={expected}, found shape={shape}",
         layer=model,
         argument=reference.name,
         got=shape,
@@ -91,8 +93,8 @@ def _say(model, reference, shape, added):
     model.__dict__["_said_how_read"] = True
     read = (*shape, 1) if added else shape[:-1]
     warnings.warn(
-        f"Input '{reference.name}' of model '{model.name}' has shape {reference.shape}; data of shape {shape} was read as "
-        f"{read}. Write `{'x[..., None]' if added else 'x[..., 0]'}` to say so, or set `model.strict_shapes = True` to "
-        "make this an error.",
+        f"Input '{reference.name}' of model '{model.name}' has shape {reference.shape}; data of shape "
+        f"{shape} was read as {read}. Write `{'x[..., None]' if added else 'x[..., 0]'}` to say so, or set "
+        "`model.strict_shapes = True` to make this an error.",
         stacklevel=2,
     )

@@ -24,7 +24,8 @@ class Model(Trainer, Layer):
         x = lamina.layers.Dense(4, activation="relu")(inputs)
         model = lamina.Model(inputs, lamina.layers.Dense(1)(x))
 
-    Any structure of inputs and outputs will do, and tensors inside another model too: `Model(model.input, x)`.
+    Any structure of inputs and outputs will do, and tensors inside another model too:
+    `Model(model.input, x)`.
 
     As a subclass, with layers made in `__init__` and used in `call`:
 
@@ -56,7 +57,7 @@ class Model(Trainer, Layer):
         else:
             Layer.__init__(self, *args, **kwargs)
 
-    # --------------------------------------------------------------------------------------------------- calling
+    # -------------------------------------------------------------------------------------------- calling
 
     # Set by models made of lamina's own layers: a trace loses no side effect of their calls.
     _can_compile_calls = False
@@ -71,7 +72,13 @@ class Model(Trainer, Layer):
     def _compiled_call(self, args, kwargs):
         """A call as one function of the engine; `NotImplemented` where it must run op by op."""
         training = kwargs.get("training")
-        if len(args) != 1 or kwargs.keys() > {"training"} or state.tapes or state.redirect or state.stateless:
+        if (
+            len(args) != 1
+            or not kwargs.keys() <= {"training"}
+            or state.tapes
+            or state.redirect
+            or state.stateless
+        ):
             return NotImplemented
         if training is not None and not isinstance(training, bool):
             return NotImplemented
@@ -99,7 +106,7 @@ class Model(Trainer, Layer):
         self._losses.extend(losses)
         return outputs
 
-    # -------------------------------------------------------------------------------------------------- building
+    # ------------------------------------------------------------------------------------------- building
 
     @default
     def build(self, input_shape):
@@ -108,7 +115,8 @@ class Model(Trainer, Layer):
             return
         if type(self).call is Operation.call:
             raise NotImplementedError(
-                f"Model {type(self).__name__} does not have a `call()` method implemented, so it cannot be built."
+                f"Model {type(self).__name__} does not have a `call()` method implemented, so it cannot be "
+                "built."
             )
         specs = tree.map_shape_structure(lambda s: KerasTensor(tuple(s), self.input_dtype), input_shape)
         self._build_by_call(specs)
@@ -139,13 +147,13 @@ class Model(Trainer, Layer):
         except (NotImplementedError, TypeError, ValueError) as e:
             warnings.warn(
                 f"Model '{self.name}' had a build config, but the model cannot be built automatically in "
-                "`build_from_config(config)`. You should implement `def build_from_config(self, config)`, and you might "
-                "also want to implement the method that generates the config at saving time, "
+                "`build_from_config(config)`. You should implement `def build_from_config(self, config)`, "
+                "and you might also want to implement the method that generates the config at saving time, "
                 f"`def get_build_config(self)`. The error was: {e}",
                 stacklevel=2,
             )
 
-    # ---------------------------------------------------------------------------------------------------- layers
+    # --------------------------------------------------------------------------------------------- layers
 
     @property
     def layers(self):
@@ -205,10 +213,13 @@ class Model(Trainer, Layer):
 
         print_summary(self, line_length, positions, print_fn, expand_nested, show_trainable, layer_range)
 
-    # ----------------------------------------------------------------------------------------- weights and config
+    # --------------------------------------------------------------------------------- weights and config
 
     def save_weights(self, filepath, overwrite=True):
-        """Writes all weights (and the state of a compiled model's optimizer) to a file; see `lamina.saving.save_weights`."""
+        """Writes all weights (and the state of a compiled model's optimizer) to a file.
+
+        See `lamina.saving.save_weights`.
+        """
         from lamina.saving.weights import save_weights
 
         save_weights(self, filepath, overwrite=overwrite)
@@ -237,11 +248,15 @@ class Model(Trainer, Layer):
             return cls(**config)
         except TypeError as e:
             raise TypeError(
-                "Unable to revive model from config. When overriding the `get_config()` method, make sure that the "
-                f"returned config contains all items used as arguments in the  constructor to {cls}, which is the default "
-                "behavior. You can override this default behavior by defining a `from_config(cls, config)` class method to "
-                f"specify how to create an instance of {cls.__name__} from its config.\n\n"
-                f"Received config={config}\n\nError encountered during deserialization: {e}"
+                "Unable to revive model from config. When overriding the `get_config()` method, make sure "
+                "that the returned config contains all items used as arguments in the  constructor to "
+                f"{cls}, which is the default behavior. You can override this default behavior by defining a "
+                "`from_config(cls, config)` class method to specify how to create an instance of "
+                f"{cls.__name__} from its config.\n"
+                "\n"
+                f"Received config={config}\n"
+                "\n"
+                f"Error encountered during deserialization: {e}"
             ) from e
 
     def __getstate__(self):

@@ -21,8 +21,8 @@ class Sequential(Model):
             lamina.layers.Dense(1),
         ])
 
-    The input shape may also come with the first layer (`Dense(4, input_shape=(3,))`), with `build(input_shape)`, or with the
-    first data.
+    The input shape may also come with the first layer (`Dense(4, input_shape=(3,))`), with
+    `build(input_shape)`, or with the first data.
 
     Args:
         layers: list of layers.
@@ -31,13 +31,14 @@ class Sequential(Model):
 
     def __init__(self, layers=None, trainable=True, name=None):
         Layer.__init__(self, trainable=trainable, name=name)
-        # `_tips`: the symbolic value before the first layer, and after each; `None` while the input shape is unknown.
+        # `_tips`: the symbolic value before the first layer, and after each; `None` while the input shape is
+        # unknown.
         self.__dict__.update(_stack=[], _tips=None, _made=None)
         for layer in layers or []:
             self._push(layer)
         self._extend_graph()
 
-    # ---------------------------------------------------------------------------------------------------- layers
+    # --------------------------------------------------------------------------------------------- layers
 
     def add(self, layer, rebuild=True):
         """Puts a layer (or an `Input`) on top. If it does not fit, the model stays as it was."""
@@ -61,15 +62,15 @@ class Sequential(Model):
         if not isinstance(layer, Layer):
             hint = " Make it first: `Dense(4)`, not `Dense`." if isinstance(layer, type) else ""
             raise ValueError(
-                "Only instances of `keras.Layer` can be added to a Sequential model. "
-                f"Received: {layer} (of type {type(layer)}).{hint}"
+                f"Only instances of `keras.Layer` can be added to a Sequential model. Received: {layer} (of "
+                f"type {type(layer)}).{hint}"
             )
         if not stack and getattr(layer, "_input_shape_arg", None) is not None:
             stack.append(InputLayer(batch_shape=layer._input_shape_arg))
         if any(other.name == layer.name and other is not layer for other in stack):
             raise ValueError(
-                f"All layers added to a Sequential model should have unique names. Name '{layer.name}' is already the "
-                "name of a layer in this model. Update the `name` argument to pass a unique name."
+                f"All layers added to a Sequential model should have unique names. Name '{layer.name}' is "
+                "already the name of a layer in this model. Update the `name` argument to pass a unique name."
             )
         if isinstance(layer, InputLayer) and stack:
             if isinstance(stack[0], InputLayer):
@@ -101,15 +102,15 @@ class Sequential(Model):
     @layers.setter
     def layers(self, _):
         raise AttributeError(
-            "`Sequential.layers` attribute is reserved and should not be used. "
-            "Use `add()` and `pop()` to change the layers in this model."
+            "`Sequential.layers` attribute is reserved and should not be used. Use `add()` and `pop()` to "
+            "change the layers in this model."
         )
 
     @property
     def _layers(self):
         return self._stack
 
-    # ----------------------------------------------------------------------------------------------------- graph
+    # ---------------------------------------------------------------------------------------------- graph
 
     def _forget(self, keep):
         """Drops the symbolic values after the first `keep` entries of the stack."""
@@ -160,7 +161,8 @@ class Sequential(Model):
         stack = self._stack
         if not stack:
             raise ValueError(
-                f"Sequential model {self.name} cannot be built because it has no layers. Call `model.add(layer)`."
+                f"Sequential model {self.name} cannot be built because it has no layers. Call "
+                "`model.add(layer)`."
             )
         if not isinstance(stack[0], InputLayer):
             stack.insert(0, InputLayer(batch_shape=input_shape, dtype=stack[0].compute_dtype))
@@ -174,7 +176,7 @@ class Sequential(Model):
     def _lock_state(self):
         pass  # layers may be added after the model is built
 
-    # --------------------------------------------------------------------------------------------------- calling
+    # -------------------------------------------------------------------------------------------- calling
 
     def call(self, inputs, training=None, mask=None):
         """Runs the stack."""
@@ -223,15 +225,15 @@ class Sequential(Model):
             if self.__dict__.get("_tips") is not None:
                 return getattr(self._functional, name)
             raise AttributeError(
-                f"Sequential model '{self.name}' has no defined {_OF_THE_GRAPH[name]} yet: its input shape is unknown. "
-                "Put an `Input` first, or call `build(input_shape)`."
+                f"Sequential model '{self.name}' has no defined {_OF_THE_GRAPH[name]} yet: its input shape "
+                "is unknown. Put an `Input` first, or call `build(input_shape)`."
             )
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
     input = property(lambda self: self.__getattr__("input"), doc="The symbolic input.")
     output = property(lambda self: self.__getattr__("output"), doc="The symbolic output.")
 
-    # ---------------------------------------------------------------------------------------------------- config
+    # --------------------------------------------------------------------------------------------- config
 
     def get_config(self):
         """The layers as a dict."""
@@ -246,8 +248,8 @@ class Sequential(Model):
         """Makes a model from `get_config()`'s dict (lamina's or Keras's)."""
         if "name" not in config or "layers" not in config:
             raise ValueError(
-                "A Sequential model configuration must be a dictionary containing the 'name' and 'layers' keys. "
-                f"Received: config={config}"
+                "A Sequential model configuration must be a dictionary containing the 'name' and 'layers' "
+                f"keys. Received: config={config}"
             )
         model = cls(name=config["name"])
         for layer_config in config["layers"]:
@@ -290,7 +292,8 @@ def _bad_signature(layer):
         )
     if len(required) > 1:
         return ValueError(
-            "Layers added to a Sequential model can only have a single required positional argument, the input tensor. "
-            f"Layer {type(layer).__name__} has multiple required positional arguments: {required}"
+            "Layers added to a Sequential model can only have a single required positional argument, the "
+            f"input tensor. Layer {type(layer).__name__} has multiple required positional arguments: "
+            f"{required}"
         )
     return None

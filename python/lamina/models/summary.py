@@ -207,8 +207,8 @@ def _range(layers, layer_range):
     for name, indices in zip(layer_range, found, strict=True):
         if not indices:
             raise ValueError(
-                f"Passed layer_names do not match the layer names in the model. Received: {layer_range}. "
-                f"No layer matches '{name}'.{did_you_mean(name, names)}"
+                f"Passed layer_names do not match the layer names in the model. Received: {layer_range}. No "
+                f"layer matches '{name}'.{did_you_mean(name, names)}"
             )
     first, last = min(found[0]), max(found[1])
     return (first, last + 1) if first <= last else (min(found[1]), max(found[0]) + 1)

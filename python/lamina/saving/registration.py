@@ -44,7 +44,7 @@ def get_custom_objects():
 
 
 def register_keras_serializable(package="Custom", name=None):
-    """A decorator that registers a class or function as `package>name`, so that configurations may refer to it.
+    """A decorator that registers a class or function as `package>name`; configurations may then refer to it.
 
         @lamina.saving.register_keras_serializable("my_package")
         class MyDense(lamina.layers.Dense):
@@ -70,7 +70,10 @@ def get_registered_name(obj):
 
 
 def get_registered_object(name, custom_objects=None, module_objects=None):
-    """What `name` refers to: in the open scopes, the registry, `custom_objects`, `module_objects`; else `None`."""
+    """What `name` refers to: in the open scopes, the registry, `custom_objects`, `module_objects`.
+
+    Else `None`.
+    """
     for known in (scoped_objects(), _objects, custom_objects or {}, module_objects or {}):
         if name in known:
             return known[name]

@@ -1,7 +1,7 @@
-"""Objects as plain dicts in Keras 3's form, `{"module", "class_name", "config", "registered_name"}`, and back.
+"""Objects as plain dicts in Keras 3's form (`module`, `class_name`, `config`, `registered_name`), and back.
 
-A configuration is data. The names in it are looked up in lamina's own public modules, in the registry and in the caller's
-`custom_objects`; nothing that it names is imported, and no code that it holds is run.
+A configuration is data. The names in it are looked up in lamina's own public modules, in the registry and in
+the caller's `custom_objects`; nothing that it names is imported, and no code that it holds is run.
 """
 
 import types
@@ -39,14 +39,14 @@ _TOP_LEVEL = {
 _NOT_OBJECTS = {"get", "serialize", "deserialize"}
 
 
-# ------------------------------------------------------------------------------------------------- serialization
+# ------------------------------------------------------------------------------------------ serialization
 
 
 def serialize_keras_object(obj):
     """`obj` as a plain dict, list or value; `deserialize_keras_object` is the way back.
 
-    Layers, models, optimizers, losses and the like, tensors and arrays, nested in lists and dicts. Raises `TypeError` for
-    an object without `get_config`.
+    Layers, models, optimizers, losses and the like, tensors and arrays, nested in lists and dicts. Raises
+    `TypeError` for an object without `get_config`.
     """
     if obj is None or type(obj) in _PLAIN:
         return obj
@@ -62,8 +62,8 @@ def serialize_keras_object(obj):
         return _serialize_function(obj)
     if not hasattr(obj, "get_config") or isinstance(obj, type):
         raise TypeError(
-            f"Cannot serialize object {obj} of type {type(obj)}. "
-            "To be serializable, a class must implement the `get_config()` method."
+            f"Cannot serialize object {obj} of type {type(obj)}. To be serializable, a class must implement "
+            "the `get_config()` method."
         )
     inner = obj.get_config()
     if not isinstance(inner, dict):
@@ -130,7 +130,9 @@ def _serialize_function(fn):
 
 
 def functions_as_they_are():
-    """A context in which functions in configurations stay function objects: for copying a model within a process."""
+    """A context in which functions in configurations stay function objects: for copying a model within a
+    process.
+    """
     return flag("keep_functions")
 
 
@@ -141,8 +143,8 @@ def public_name(cls):
     if registered != name or not module.startswith("lamina."):
         return module, name, registered
     path = module.split(".")[1:]
-    if path[0] == "engine":  # an op: its class is made from the function
-        function = cls.function
+    function = getattr(cls, "function", None)
+    if getattr(function, "is_op", False):  # the class of an op is made from its function
         return ".".join(["keras", "src", *function.__module__.split(".")[1:3]]), name, name
     if name == "Functional":
         return "keras.src.models.functional", name, name
@@ -152,7 +154,7 @@ def public_name(cls):
     return f"keras.{family}", name, None
 
 
-# ----------------------------------------------------------------------------------------------- deserialization
+# ---------------------------------------------------------------------------------------- deserialization
 
 
 def deserialize_keras_object(config, custom_objects=None, safe_mode=True, module_objects=None, **_):
@@ -194,15 +196,17 @@ def deserialize_keras_object(config, custom_objects=None, safe_mode=True, module
     inner = {} if inner is None else inner
     if not isinstance(inner, dict):
         raise TypeError(
-            f"Expected 'config' to be a dict for {class_name},\ninstead got {type(inner)}\nFull config: {config}"
+            f"Expected 'config' to be a dict for {class_name},\n"
+            f"instead got {type(inner)}\n"
+            f"Full config: {config}"
         )
     cls = _find_class(config, custom, module_objects)
     if not isinstance(cls, type):
         return cls
     if not hasattr(cls, "from_config"):
         raise TypeError(
-            f"Unable to reconstruct an instance of '{class_name}' because the class is missing a `from_config()` method. "
-            f"Full object config: {config}"
+            f"Unable to reconstruct an instance of '{class_name}' because the class is missing a "
+            f"`from_config()` method. Full object config: {config}"
         )
     with CustomObjectScope(custom):
         instance = _instantiate(cls, _with_function(cls, dict(inner), custom), config)
@@ -221,14 +225,21 @@ def _instantiate(cls, inner, config):
         return cls.from_config(inner)
     except TypeError as e:
         raise TypeError(
-            f"{cls} could not be deserialized properly. Please ensure that components that are Python object instances "
-            "(layers, models, etc.) returned by `get_config()` are explicitly deserialized in the model's `from_config()` "
-            f"method.\n\nconfig={config}.\n\nException encountered: {e}"
+            f"{cls} could not be deserialized properly. Please ensure that components that are Python object "
+            "instances (layers, models, etc.) returned by `get_config()` are explicitly deserialized in the "
+            "model's `from_config()` method.\n"
+            "\n"
+            f"config={config}.\n"
+            "\n"
+            f"Exception encountered: {e}"
         ) from e
 
 
 def _with_function(cls, inner, custom):
-    """A `Lambda` layer's function comes from the caller, under the layer's name; never from the configuration."""
+    """A `Lambda` layer's function comes from the caller, under the layer's name.
+
+    Never from the configuration.
+    """
     function = inner.get("function")
     if cls.__name__ == "Lambda" and isinstance(function, dict) and function.get("class_name") == "__lambda__":
         name = inner.get("name", "lambda")
@@ -241,9 +252,10 @@ def _with_function(cls, inner, custom):
 
 def _no_lambda(what, name):
     return (
-        f"{what} a Python lambda. Running code that comes with a configuration is unsafe, and lamina never does it. "
-        f'Bring the function yourself: custom_objects={{"{name}": fn}}, or use a named function registered with '
-        "`lamina.saving.register_keras_serializable()`."
+        f"{what} a Python lambda. Running code that comes with a configuration is unsafe, and lamina never "
+        "does it. "
+        f'Bring the function yourself: custom_objects={{"{name}": fn}}, '
+        "or use a named function registered with `lamina.saving.register_keras_serializable()`."
     )
 
 
@@ -287,7 +299,7 @@ def nested_tuples(shapes):
     return shapes
 
 
-# ------------------------------------------------------------------------------------------------------- look-up
+# ------------------------------------------------------------------------------------------------ look-up
 
 
 def _find_class(config, custom, module_objects):
@@ -311,8 +323,8 @@ def _find_class(config, custom, module_objects):
     )
     raise TypeError(
         f"Could not locate class '{name}'.{hint} Make sure custom classes and functions are decorated with "
-        "`@lamina.saving.register_keras_serializable()`, or pass them in `custom_objects`. "
-        f"Full object config: {config}"
+        "`@lamina.saving.register_keras_serializable()`, or pass them in `custom_objects`. Full object "
+        f"config: {config}"
     )
 
 
@@ -328,8 +340,8 @@ def _find_function(config, custom, module_objects):
     if found is None:
         raise TypeError(
             f"Could not locate function '{name}'. Make sure custom functions are decorated with "
-            "`@lamina.saving.register_keras_serializable()`, or pass them in `custom_objects`. "
-            f"Full object config: {config}"
+            "`@lamina.saving.register_keras_serializable()`, or pass them in `custom_objects`. Full object "
+            f"config: {config}"
         )
     return found
 

@@ -1,6 +1,7 @@
 """Weights in a file: one array a variable, under the path of its layer in the model.
 
-The paths are those of Keras's weight files (`layers/dense/vars/0`), so that another container can take this one's place.
+The paths are those of Keras's weight files (`layers/dense/vars/0`), so that another container can take this
+one's place.
 """
 
 import os
@@ -107,7 +108,7 @@ def _trackable(name, value):
 
 
 def save_weights(model, filepath, overwrite=True):
-    """Writes all weights of a model, and its optimizer's state if it is compiled and has any, to an `.npz` file.
+    """Writes all weights of a model, and the state of its optimizer if there is one, to an `.npz` file.
 
     Args:
         filepath: ends in `.npz` (by convention `.weights.npz`). The file appears whole or not at all.
@@ -120,8 +121,8 @@ def save_weights(model, filepath, overwrite=True):
         raise FileExistsError(f"The file {filepath} exists; pass `overwrite=True` to replace it.")
     if not model.built:
         raise ValueError(
-            f"The model '{model.name}' is not built: its input shape is unknown, so it has no weights to save. "
-            "Call it on data or use `build(input_shape)`."
+            f"The model '{model.name}' is not built: its input shape is unknown, so it has no weights to "
+            "save. Call it on data or use `build(input_shape)`."
         )
     store = Store()
     for path, thing in walk(model):
@@ -141,17 +142,18 @@ def load_weights(model, filepath, skip_mismatch=False):
     """Reads the weights that `save_weights` wrote into a model of the same architecture.
 
     Args:
-        skip_mismatch: skip layers whose weights differ in number or shape, with a warning, in place of an error.
+        skip_mismatch: skip layers whose weights differ in number or shape, with a warning, in place of an
+            error.
 
-    Nothing changes unless everything fits. Raises `FileFormatError` for a file that is not one of `save_weights`, and
-    `ValueError` where it does not fit the model.
+    Nothing changes unless everything fits. Raises `FileFormatError` for a file that is not one of
+    `save_weights`, and `ValueError` where it does not fit the model.
     """
     filepath = _checked_path(filepath)
     store = Store(_read(filepath))
     if not model.built:
         raise ValueError(
-            f"The model '{model.name}' is not built: its input shape is unknown, so there is nothing to load weights into. "
-            "Call it on data or use `build(input_shape)`."
+            f"The model '{model.name}' is not built: its input shape is unknown, so there is nothing to load "
+            "weights into. Call it on data or use `build(input_shape)`."
         )
     fitting, problems = [], []
     for path, thing in walk(model):
