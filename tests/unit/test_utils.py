@@ -82,3 +82,10 @@ def test_public_names_are_found():
     assert utils.Sequence is utils.PyDataset
     with pytest.raises(AttributeError, match="no attribute 'to_categoricl'"):
         utils.to_categoricl  # noqa: B018
+
+
+def test_source_inputs_are_found_once_and_in_order():
+    a, b = lamina.Input((2,), name="a"), lamina.Input((2,), name="b")
+    shared = a + b
+    assert [x.name for x in utils.get_source_inputs(shared * (shared + a))] == ["a", "b"]
+    assert utils.get_source_inputs(b)[0] is b
