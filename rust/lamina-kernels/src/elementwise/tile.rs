@@ -61,7 +61,8 @@ pub(super) fn interpret<S: Simd>(
     const { assert!(S::LANES <= LANES && TILE % S::LANES == 0) };
     assert!(tiles.len() >= program.registers() * ROOM);
     let tiles = tiles.as_mut_ptr().cast::<f32>();
-    let mut regs = [Value { ptr: std::ptr::null(), uniform: true }; Program::REGISTERS];
+    // Left uninitialised: to clear it would cost more than a small program runs.
+    let mut regs = [MaybeUninit::<Value>::uninit(); Program::REGISTERS];
     let mut at = start;
     while at < end {
         let place = Place { at, len: TILE.min(end - at) };
@@ -82,7 +83,7 @@ pub(super) fn interpret<S: Simd>(
                 match step.instr {
                     Instr::Load { dst, input } => {
                         let (data, access) = ins[input as usize];
-                        regs[dst as usize] = load(s, data, access, place, own(dst));
+                        regs[dst as usize].write(load(s, data, access, place, own(dst)));
                     }
                     Instr::LoadOut { dst, output } => {
                         let tile = tile(dst);
@@ -99,26 +100,26 @@ pub(super) fn interpret<S: Simd>(
                                 tile
                             }
                         };
-                        regs[dst as usize] = Value { ptr, uniform: false };
+                        regs[dst as usize].write(Value { ptr, uniform: false });
                     }
                     Instr::Const { dst, bits } => {
-                        regs[dst as usize] = splat(s, f32::from_bits(bits), own(dst));
+                        regs[dst as usize].write(splat(s, f32::from_bits(bits), own(dst)));
                     }
                     Instr::Unary { op, dst, a } => {
-                        let a = regs[a as usize];
+                        let a = regs[a as usize].assume_init();
                         let out = target(dst, a.uniform);
                         unary(s, op, a, out, place.len);
-                        regs[dst as usize] = Value { ptr: out, uniform: a.uniform };
+                        regs[dst as usize].write(Value { ptr: out, uniform: a.uniform });
                     }
                     Instr::Binary { op, dst, a, b } => {
-                        let (a, b) = (regs[a as usize], regs[b as usize]);
+                        let [a, b] = [a, b].map(|r| regs[r as usize].assume_init());
                         let uniform = a.uniform && b.uniform;
                         let out = target(dst, uniform);
                         binary(s, op, a, b, out, place.len);
-                        regs[dst as usize] = Value { ptr: out, uniform };
+                        regs[dst as usize].write(Value { ptr: out, uniform });
                     }
                     Instr::Select { dst, cond, a, b } => {
-                        let operands = [cond, a, b].map(|r| regs[r as usize]);
+                        let operands = [cond, a, b].map(|r| regs[r as usize].assume_init());
                         let uniform = operands.iter().all(|v| v.uniform);
                         let out = target(dst, uniform);
                         map(
@@ -129,9 +130,11 @@ pub(super) fn interpret<S: Simd>(
                             #[inline(always)]
                             |[c, a, b]| s.select(s.eq(c, s.zero()), b, a),
                         );
-                        regs[dst as usize] = Value { ptr: out, uniform };
+                        regs[dst as usize].write(Value { ptr: out, uniform });
                     }
-                    Instr::Store { src, output } => store(regs[src as usize], outs[output as usize], place),
+                    Instr::Store { src, output } => {
+                        store(regs[src as usize].assume_init(), outs[output as usize], place)
+                    }
                 }
             }
         }
