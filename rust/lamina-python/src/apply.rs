@@ -8,7 +8,7 @@ use crate::trace::{Trace, open_trace};
 use lamina_core::{DType, Op, Tensor, eager};
 use lamina_core::ops::elementwise::Cast;
 use pyo3::prelude::*;
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// Several operands or results.
@@ -79,9 +79,4 @@ pub fn pair(py: Python<'_>, a: Operand, b: Operand) -> PyResult<[Operand; 2]> {
 /// One result as a Python object.
 pub fn wrap1(py: Python<'_>, op: impl Into<Op>, operands: &[Operand]) -> PyResult<Py<PyAny>> {
     apply1(py, op, operands)?.wrap(py)
-}
-
-/// An operand in a list of its own.
-pub fn one(operand: Operand) -> Operands {
-    smallvec![operand]
 }

@@ -6,6 +6,7 @@ mod apply;
 mod arrays;
 mod errors;
 mod function;
+mod nn;
 mod operand;
 mod operators;
 mod ops;

@@ -8,7 +8,8 @@ use crate::tensor::PyTensor;
 use crate::trace::PySymbol;
 use lamina_core::DType;
 use lamina_core::ops::elementwise::Unary;
-use lamina_core::ops::index::{Gather, Slice};
+use lamina_core::ops::gather::Gather;
+use lamina_core::ops::index::Slice;
 use lamina_core::ops::matmul::MatMul;
 use lamina_core::ops::movement::Reshape;
 use lamina_kernels::elementwise::{Binary as B, Unary as U};
@@ -218,7 +219,6 @@ macro_rules! operators {
             fn __rmod__<'py>(slf: &Bound<'py, Self>, other: &Bound<'py, PyAny>) -> PyResult<Py<PyAny>> {
                 binary(slf.py(), B::Mod, other, slf)
             }
-            #[pyo3(signature = (other, _modulo=None))]
             fn __pow__<'py>(
                 slf: &Bound<'py, Self>,
                 other: &Bound<'py, PyAny>,
@@ -226,7 +226,6 @@ macro_rules! operators {
             ) -> PyResult<Py<PyAny>> {
                 binary(slf.py(), B::Pow, slf, other)
             }
-            #[pyo3(signature = (other, _modulo=None))]
             fn __rpow__<'py>(
                 slf: &Bound<'py, Self>,
                 other: &Bound<'py, PyAny>,

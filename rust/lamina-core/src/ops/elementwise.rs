@@ -476,7 +476,8 @@ fn binary_all<T: Element, O: Element>(op: B, a: &[T], b: &[T], [shape, sa, sb]: 
     }
 }
 
-fn binary_i64(op: B, a: i64, b: i64) -> i64 {
+/// The function on integers, wrapping.
+pub fn binary_i64(op: B, a: i64, b: i64) -> i64 {
     match op {
         B::Add => a.wrapping_add(b),
         B::Sub => a.wrapping_sub(b),

@@ -18,11 +18,19 @@ use std::hash::Hash;
 pub mod conv;
 pub mod elementwise;
 pub mod fused;
+pub mod gather;
+pub mod index;
 pub mod matmul;
 pub mod movement;
+pub mod norm;
+pub mod pool;
+pub mod random;
 pub mod reduce;
+pub mod softmax;
+pub mod sort;
 pub mod source;
 pub mod window;
+mod compose;
 #[cfg(test)]
 mod conformance;
 
@@ -111,6 +119,9 @@ macro_rules! op_table {
         }
 
         impl Op {
+            /// The entries of the table.
+            pub const NAMES: &[&str] = &[$(stringify!($name)),*];
+
             /// Every entry's name in the table, with its problems.
             pub fn table() -> Vec<(&'static str, Vec<Problem>)> {
                 vec![$((stringify!($name), <$path as OpDef>::problems())),*]
@@ -154,6 +165,42 @@ op_table! {
     BroadcastLike(movement::BroadcastLike),
     /// Summation down to the shape of another value.
     SumLike(movement::SumLike),
+    /// A value as a constant of the gradient.
+    StopGradient(movement::StopGradient),
+    /// Windows and strides.
+    Slice(index::Slice),
+    /// The adjoint of a slice.
+    SliceGrad(index::SliceGrad),
+    /// Joining along an axis.
+    Concat(index::Concat),
+    /// One operand's part of a joined gradient.
+    ConcatGrad(index::ConcatGrad),
+    /// Margins.
+    Pad(index::Pad),
+    /// The adjoint of mirrored margins.
+    PadGrad(index::PadGrad),
+    /// Slices by id.
+    Gather(gather::Gather),
+    /// The adjoint of a gather.
+    GatherGrad(gather::GatherGrad),
+    /// Elements by id.
+    GatherAlong(gather::GatherAlong),
+    /// The adjoint of an elementwise gather.
+    GatherAlongGrad(gather::GatherAlongGrad),
+    /// Slices by several ids.
+    GatherNd(gather::GatherNd),
+    /// Sums at ids.
+    ScatterAdd(gather::ScatterAdd),
+    /// Ids as unit vectors.
+    OneHot(gather::OneHot),
+    /// A window at a place that comes with the data.
+    DynamicSlice(gather::DynamicSlice),
+    /// Writing a window.
+    DynamicUpdateSlice(gather::DynamicUpdateSlice),
+    /// Order along an axis.
+    Sort(sort::Sort),
+    /// Running values.
+    Cumulative(sort::Cumulative),
     /// Matrix products.
     MatMul(matmul::MatMul),
     /// Convolution, in groups or depthwise.
@@ -162,6 +209,26 @@ op_table! {
     ConvGradInput(conv::ConvGradInput),
     /// Its gradient with respect to the kernel.
     ConvGradKernel(conv::ConvGradKernel),
+    /// Max and average pooling.
+    Pool(pool::Pool),
+    /// Its gradient.
+    PoolGrad(pool::PoolGrad),
+    /// The gradient of that, for maxima.
+    PoolSelect(pool::PoolSelect),
+    /// Softmax and its logarithm.
+    Softmax(softmax::Softmax),
+    /// Its gradient.
+    SoftmaxGrad(softmax::SoftmaxGrad),
+    /// Layer, RMS and batch normalisation, with their statistics.
+    Norm(norm::Norm),
+    /// Its gradient.
+    NormGrad(norm::NormGrad),
+    /// Batch normalisation by given statistics.
+    BatchNormInference(norm::BatchNormInference),
+    /// Random numbers.
+    Random(random::Random),
+    /// Random numbers in the shape of a value.
+    RandomLike(random::RandomLike),
 }
 
 impl Op {

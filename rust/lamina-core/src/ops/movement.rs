@@ -293,11 +293,23 @@ impl OpDef for Transpose {
 
 /// A kernel that fills its output, in order, from operand 0 read with the given strides (0 repeats).
 pub fn strided_copy(name: &'static str, dtype: DType, out: &[usize], from: &[usize]) -> Lowering {
+    let from: SmallVec<[isize; 4]> = from.iter().map(|&s| s as isize).collect();
+    strided_copy_from(name, dtype, out, &from, 0)
+}
+
+/// As [`strided_copy`], starting at element `offset` of the operand; strides may be negative.
+pub fn strided_copy_from(
+    name: &'static str,
+    dtype: DType,
+    out: &[usize],
+    from: &[isize],
+    offset: usize,
+) -> Lowering {
     // Merge axes that are contiguous in both.
-    let (mut shape, mut stride): (Vec<usize>, Vec<usize>) = (vec![], vec![]);
+    let (mut shape, mut stride): (Vec<usize>, Vec<isize>) = (vec![], vec![]);
     for (&n, &s) in out.iter().zip(from).filter(|(n, _)| **n != 1) {
         match (shape.last_mut(), stride.last_mut()) {
-            (Some(last), Some(st)) if *st == s * n => {
+            (Some(last), Some(st)) if *st == s * n as isize => {
                 *last *= n;
                 *st = s;
             }
@@ -313,14 +325,14 @@ pub fn strided_copy(name: &'static str, dtype: DType, out: &[usize], from: &[usi
     }
     let size = dtype.size();
     Lowering::kernel(name, 0, move |call| match size {
-        1 => copy_strided::<u8>(call, &shape, &stride),
-        2 => copy_strided::<u16>(call, &shape, &stride),
-        4 => copy_strided::<u32>(call, &shape, &stride),
-        _ => copy_strided::<i64>(call, &shape, &stride),
+        1 => copy_strided::<u8>(call, &shape, &stride, offset),
+        2 => copy_strided::<u16>(call, &shape, &stride, offset),
+        4 => copy_strided::<u32>(call, &shape, &stride, offset),
+        _ => copy_strided::<i64>(call, &shape, &stride, offset),
     })
 }
 
-fn copy_strided<T: Element>(call: &mut Call<'_, '_>, shape: &[usize], stride: &[usize]) {
+fn copy_strided<T: Element>(call: &mut Call<'_, '_>, shape: &[usize], stride: &[isize], first: usize) {
     let x = call.input::<T>(0);
     let y = call.output::<T>(0);
     let rank = shape.len();
@@ -336,12 +348,12 @@ fn copy_strided<T: Element>(call: &mut Call<'_, '_>, shape: &[usize], stride: &[
         None => row,
     };
     let base = |mut index: usize, upto: usize| {
-        let mut offset = 0;
+        let mut offset = first as isize;
         for axis in (0..upto).rev() {
-            offset += index % shape[axis] * stride[axis];
+            offset += (index % shape[axis]) as isize * stride[axis];
             index /= shape[axis];
         }
-        offset
+        offset as usize
     };
     let per_task = (1usize << 15).div_ceil(block);
     threads::run_chunks(y, per_task * block, |part, start| {
@@ -353,7 +365,7 @@ fn copy_strided<T: Element>(call: &mut Call<'_, '_>, shape: &[usize], stride: &[
                     match step {
                         0 => out.fill(x[offset]),
                         1 => out.copy_from_slice(&x[offset..offset + row]),
-                        _ => out.iter_mut().enumerate().for_each(|(i, y)| *y = x[offset + i * step]),
+                        _ => out.iter_mut().enumerate().for_each(|(i, y)| *y = x[offset.wrapping_add_signed(i as isize * step)]),
                     }
                 }
                 Some(a) => {
@@ -361,13 +373,13 @@ fn copy_strided<T: Element>(call: &mut Call<'_, '_>, shape: &[usize], stride: &[
                     // Axes between the contiguous one and the last are walked one by one.
                     let middle: usize = shape[a + 1..rank - 1].iter().product();
                     for m in 0..middle {
-                        let mut inner = 0;
+                        let mut inner = offset as isize;
                         let mut rest = m;
                         for axis in (a + 1..rank - 1).rev() {
-                            inner += rest % shape[axis] * stride[axis];
+                            inner += (rest % shape[axis]) as isize * stride[axis];
                             rest /= shape[axis];
                         }
-                        tile_transpose(x, offset + inner, step, out, m * row, middle * row, shape[a], row);
+                        tile_transpose(x, inner as usize, step as usize, out, m * row, middle * row, shape[a], row);
                     }
                 }
             }
@@ -567,5 +579,33 @@ impl OpDef for SumLike {
         let inputs = vec![sample(DType::F32, &[2, 3], 1), sample(DType::F32, &[3], 2)];
         let problem = Problem::close("sum_like", SumLike, inputs, 1e-6, |x| (0..3).map(|i| x[0][i] + x[0][i + 3]).collect());
         vec![problem.differentiate(&[0])]
+    }
+}
+
+// --- StopGradient
+
+/// The operand, through which no gradient flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StopGradient;
+
+impl OpDef for StopGradient {
+    fn name(&self) -> &'static str {
+        "stop_gradient"
+    }
+
+    fn infer(&self, x: &[&Type]) -> Result<Types, ShapeError> {
+        Ok(smallvec![x[0].clone()])
+    }
+
+    fn vjp(&self, _: &mut Vjp<'_>) -> Result<(), ShapeError> {
+        Ok(())
+    }
+
+    fn lower(&self, _: &Lower<'_>) -> Lowering {
+        Lowering::Alias
+    }
+
+    fn problems() -> Vec<Problem> {
+        vec![Problem::close("stop_gradient", StopGradient, vec![sample(DType::F32, &[3], 1)], 0.0, |x| x[0].clone())]
     }
 }

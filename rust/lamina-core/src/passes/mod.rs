@@ -16,6 +16,8 @@ use smallvec::smallvec;
 pub fn specialise(traced: &Traced, inputs: &[Type]) -> Result<Traced> {
     let (graph, roots) = traced.graph.rewrite(&traced.roots(), Some(inputs), |g, _, node, inputs| {
         Ok(match node.types.len() {
+            // Gradients are taken by now.
+            _ if matches!(node.op, Op::StopGradient(_)) => smallvec![inputs[0]],
             1 => smallvec![g.add(node.op.clone(), inputs)?],
             _ => g.add_all(node.op.clone(), inputs)?,
         })
