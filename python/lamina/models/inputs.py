@@ -26,7 +26,8 @@ def adjust_input(model, x, reference):
     shape, expected = tuple(x.shape), reference.shape
     if _fits(shape, expected):
         return x
-    one_sample = len(shape) == len(expected) - 1 and _fits(shape, expected[1:])
+    # An unknown first axis is a batch.
+    one_sample = len(shape) == len(expected) - 1 and None not in shape[:1] and _fits(shape, expected[1:])
     added = len(shape) == len(expected) - 1 and expected[-1] == 1 and _fits(shape, expected[:-1])
     dropped = len(shape) == len(expected) + 1 and shape[-1] == 1 and _fits(shape[:-1], expected)
     # (1,) into Input((1,)) is the same either way.
