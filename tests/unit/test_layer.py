@@ -504,11 +504,19 @@ def test_input_shape_that_is_an_integer():
 
 
 def test_input_spec_says_what_came_and_what_was_expected():
+    class Images(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.input_spec = layers.InputSpec(ndim=4)
+
+        def call(self, x):
+            return x
+
     with pytest.raises(ShapeError, match="expected ndim=4, found ndim=3") as caught:
-        layers.Conv2D(2, 3)(lamina.Input((28, 28), name="image"))
+        Images()(lamina.Input((28, 28), name="image"))
     text = str(caught.value)
     assert "'image' (InputLayer)" in text
-    assert "(batch, height, width, channels)" in text
+    assert "4 axes = (batch, height, width, channels)" in text
     assert "x[..., None]" in text
 
 

@@ -106,7 +106,7 @@ def branched():
 
 def test_branches_shared_layers_and_structured_outputs():
     model = branched()
-    assert [layer.name for layer in model.layers] == ["a", "b", "shared", "joined", "sum", "out"]
+    assert [layer.name for layer in model.layers] == ["a", "b", "shared", "joined", "out", "sum"]
     assert len(model.weights) == 4
     out = model([X, X])
     np.testing.assert_allclose(out["sum"], 2 * model.get_layer("shared")(X), rtol=1e-6)
@@ -290,7 +290,7 @@ def test_wrong_number_of_features_blames_the_input():
         sequential((4,))(np.ones((2, 5), "float32"))
     text = str(caught.value)
     assert "5 along axis 1 where the model was made for 4" in text
-    assert "(batch, features)" in text
+    assert "(2, 5) = (batch, features)" in text
     assert "Dense" not in text
 
 
@@ -301,14 +301,12 @@ def test_channels_first_data_is_seen():
 
 def test_a_missing_last_axis_of_one_is_added_and_said_once():
     model = sequential((10, 1))
-    with pytest.warns(UserWarning, match=r"was read as \(32, 10, 1\)"):
+    with pytest.warns(UserWarning, match=r"was read as \(None, 10, 1\)"):
         model(np.ones((32, 10), "float32"))
     model.strict_shapes = True
     model(np.ones((32, 10, 1), "float32"))
-    functional = model._functional
-    functional.strict_shapes = True
     with pytest.raises(ShapeError, match="strict_shapes"):
-        functional(np.ones((32, 10), "float32"))
+        model(np.ones((32, 10), "float32"))
 
 
 def test_fixed_batch_size():
@@ -376,7 +374,7 @@ def test_add_and_pop():
 
 def test_a_layer_that_does_not_fit_is_not_added():
     model = lamina.Sequential([lamina.Input((3,)), layers.Dense(4)])
-    with pytest.raises(ShapeError, match="expected ndim=4"):
+    with pytest.raises(ShapeError, match="expected min_ndim=4"):
         model.add(layers.Conv2D(2, 3))
     assert len(model.layers) == 1
     assert model(X).shape == (4, 4)

@@ -210,6 +210,8 @@ class LayerCall:
 
         Makes no weights.
         """
+        if kwargs.keys() == {"input_shape"} and not args:
+            args, kwargs = (kwargs["input_shape"],), {}
         dtype = self.input_dtype if self.autocast else None
 
         def spec(shape):

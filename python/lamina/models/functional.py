@@ -8,6 +8,7 @@ from lamina.engine.function import Function
 from lamina.engine.keras_tensor import KerasTensor, get_keras_mask
 from lamina.engine.operation import Node, init_signature
 from lamina.engine.scope import training_phase
+from lamina.layers.call import any_mask
 from lamina.layers.core.input_layer import Input, InputLayer
 from lamina.layers.input_spec import InputSpec
 from lamina.layers.layer import Layer
@@ -24,9 +25,6 @@ class Functional(Function, Model):
         outputs: likewise.
         name, trainable: as for layers.
     """
-
-    # Raise on data that needs an axis added or dropped, where the default is to do it and say so once.
-    strict_shapes = False
 
     def __init__(self, inputs, outputs, name=None, **kwargs):
         if isinstance(inputs, dict):
@@ -117,8 +115,8 @@ class Functional(Function, Model):
     def call(self, inputs, training=None, mask=None):
         """Runs the graph."""
         inputs = self._standardize_inputs(inputs)
-        if mask is not None:
-            for x, m in zip(inputs, tree.flatten(mask), strict=True):
+        if mask is not None and any_mask(mask):
+            for x, m in zip(inputs, self._in_order(mask), strict=True):
                 if m is not None:
                     x._keras_mask = m
         with training_phase(self, training):

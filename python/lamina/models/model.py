@@ -9,6 +9,7 @@ from lamina.engine.keras_tensor import KerasTensor, get_keras_mask
 from lamina.engine.operation import Operation
 from lamina.engine.scope import state
 from lamina.engine.trace import compile_function, infer
+from lamina.errors import ShapeError
 from lamina.layers.call import is_array
 from lamina.layers.layer import Layer, default, is_default
 from lamina.saving.serialization import deserialize_keras_object, nested_tuples, serialize_keras_object
@@ -59,6 +60,9 @@ class Model(Trainer, Layer):
 
     # -------------------------------------------------------------------------------------------- calling
 
+    # Raise on data that needs an axis added or dropped, where the default is to do it and say so once.
+    strict_shapes = False
+
     # Set by models made of lamina's own layers: a trace loses no side effect of their calls.
     _can_compile_calls = False
 
@@ -97,7 +101,10 @@ class Model(Trainer, Layer):
             fixed = all(x.shape and x.shape[0] is not None for x in self.inputs)
             function = compile_function(functools.partial(_traced_call, self, training), static_batch=fixed)
             self._call_functions[training] = function
-        outputs, masks, losses = function(args[0])
+        try:
+            outputs, masks, losses = function(args[0])
+        except ShapeError:
+            return NotImplemented  # run as it is, the call says the same with the actual batch size
         if masks is not None:
             for x, mask in zip(tree.flatten(outputs), masks, strict=True):
                 if mask is not None:

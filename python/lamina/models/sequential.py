@@ -5,6 +5,7 @@ import inspect
 from lamina import tree
 from lamina.backend import standardize_shape
 from lamina.engine.keras_tensor import get_keras_mask
+from lamina.errors import ShapeError
 from lamina.layers.core.input_layer import InputLayer
 from lamina.layers.layer import Layer
 from lamina.models.functional import Functional, is_ours
@@ -180,8 +181,14 @@ class Sequential(Model):
 
     def call(self, inputs, training=None, mask=None):
         """Runs the stack."""
-        if self._functional is not None:
-            return self._functional.call(inputs, training=training, mask=mask)
+        functional = self._functional
+        if functional is not None:
+            functional.__dict__["strict_shapes"] = self.strict_shapes
+            try:
+                return functional.call(inputs, training=training, mask=mask)
+            except ShapeError as e:
+                e.layer = self if e.layer is functional else e.layer
+                raise
         for layer in self.layers:
             options = {"mask": mask} if layer._call_has_mask_arg else {}
             if layer._call_has_training_arg and training is not None:
