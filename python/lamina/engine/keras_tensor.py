@@ -213,15 +213,24 @@ def is_keras_tensor(x):
 
 def any_symbolic_tensors(args=(), kwargs=None):
     """Whether a `KerasTensor` is among the arguments, inside lists, tuples and dicts too."""
-    return any(_holds(a) for a in args) or (bool(kwargs) and any(_holds(a) for a in kwargs.values()))
+    # On the path of every op: plain loops.
+    for x in args:
+        if isinstance(x, _LOOK_INTO) and _holds(x):
+            return True
+    if kwargs:
+        for x in kwargs.values():
+            if isinstance(x, _LOOK_INTO) and _holds(x):
+                return True
+    return False
+
+
+_LOOK_INTO = (KerasTensor, list, tuple, dict)
 
 
 def _holds(x):
     if isinstance(x, KerasTensor):
         return True
-    if isinstance(x, (list, tuple)):
-        return any(_holds(e) for e in x)
-    return isinstance(x, dict) and any(_holds(e) for e in x.values())
+    return any_symbolic_tensors(x.values() if isinstance(x, dict) else x)
 
 
 def get_keras_mask(x):

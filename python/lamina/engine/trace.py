@@ -3,6 +3,7 @@ function.
 """
 
 import contextlib
+import operator
 import threading
 from collections import OrderedDict
 
@@ -150,7 +151,7 @@ class CompiledFunction:
         if state.eager:
             return tree.map_structure(_as_numpy, self.fn(*args))
         inputs, traced = self.lookup(args)
-        return traced.pack(traced.function.call_numpy(*inputs), _as_numpy)
+        return tree.map_structure(_as_numpy, traced.pack(traced.function.call_numpy(*inputs)))
 
     def lookup(self, args):
         """The flat inputs and the trace that fits `args`, made now if need be."""
@@ -160,7 +161,7 @@ class CompiledFunction:
         if traced is None:
             with _tracing:
                 traced = self._variants.get(key) or self._trace(args, inputs, key)
-        else:
+        elif len(self._variants) > 1:
             with contextlib.suppress(KeyError):  # another thread evicted it: the trace in hand is still good
                 self._variants.move_to_end(key)
         return inputs, traced
@@ -223,20 +224,32 @@ class _Trace:
                 return graph.input(shape if known or not shape else (None, *shape[1:]), str(array.dtype))
 
             outputs = fn(*tree.map_structure(enter, args))
-            leaves = [x.value if isinstance(x, Variable) else x for x in tree.flatten(outputs)]
-            self.constants = [None if isinstance(x, _core.SymbolicTensor) else (x,) for x in leaves]
-            self.function = graph.function([x for x in leaves if isinstance(x, _core.SymbolicTensor)])
-        self.single = not tree.is_nested(outputs) and self.constants == [None]
-        # Only the containers are kept: the values in them belong to a graph that is closed.
-        self.structure = tree.map_structure(lambda _: None, outputs)
+            values = []
+            # `pack(values of the engine)` has the structure that `fn` returned.
+            self.pack = _packer(outputs, values)
+            self.function = graph.function(values)
 
-    def pack(self, values, convert=lambda x: x):
-        """Puts the engine's outputs into the structure that `fn` returned."""
-        if self.single:
-            return values[0]
-        values = iter(values)
-        leaves = [next(values) if c is None else convert(c[0]) for c in self.constants]
-        return tree.pack_sequence_as(self.structure, leaves)
+
+def _packer(structure, values):
+    """A function from a flat list to `structure` with the symbolic values, which are put into `values`, replaced."""
+    if isinstance(structure, Variable):
+        structure = structure.value
+    if isinstance(structure, _core.SymbolicTensor):
+        values.append(structure)
+        return operator.itemgetter(len(values) - 1)
+    if isinstance(structure, dict):
+        kind = type(structure) if type(structure) in (dict, OrderedDict) else dict
+        keys, parts = list(structure), [_packer(v, values) for v in structure.values()]
+        return lambda flat: kind(zip(keys, [part(flat) for part in parts], strict=True))
+    if isinstance(structure, (list, tuple)):
+        parts = [_packer(v, values) for v in structure]
+        if isinstance(structure, list):
+            return lambda flat: [part(flat) for part in parts]
+        if hasattr(structure, "_fields"):
+            kind = type(structure)
+            return lambda flat: kind(*[part(flat) for part in parts])
+        return lambda flat: tuple([part(flat) for part in parts])
+    return lambda flat: structure
 
 
 def is_concrete(x):

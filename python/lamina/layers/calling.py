@@ -74,8 +74,7 @@ class LayerCall:
         if info.has_training and given is None:
             given = arguments.get("training")
         first = next(iter(arguments.values()), None)
-        if self.input_spec:
-            self._check_input(arguments)
+        self._check_input(arguments)
         if not self._built:
             with self._open_name_scope():
                 self._maybe_build(arguments)
@@ -174,6 +173,8 @@ class LayerCall:
         return given if given is not None else calls.masks_of(first)
 
     def _set_masks(self, inputs, outputs, previous_mask):
+        if previous_mask is None and is_default(self.compute_mask):
+            return
         flat = tree.flatten(outputs)
         if all(get_keras_mask(x) is not None for x in flat):
             return
@@ -298,8 +299,10 @@ class LayerCall:
         return losses + [v.regularizer(v) for v in self.trainable_weights if v.regularizer is not None]
 
     def _clear_losses(self):
-        for layer in self._flatten_layers():
-            layer._losses.clear()
+        self._losses.clear()
+        if self._layers:
+            for layer in self._flatten_layers(include_self=False):
+                layer._losses.clear()
 
 
 def _position(info, name):

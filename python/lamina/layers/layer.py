@@ -242,7 +242,7 @@ class Layer(LayerCall, LayerState, Operation):
 
     def _check_input(self, arguments):
         spec = self.input_spec
-        if spec:
+        if spec is not None:
             assert_input_compatibility(spec, next(iter(arguments.values()), None), self.name, self)
 
     # ---------------------------------------------------------------------------------------------- other

@@ -86,7 +86,7 @@ class Model(Trainer, Layer):
             return NotImplemented
         if training is not None and not isinstance(training, bool):
             return NotImplemented
-        if not all(is_array(x) for x in (tree.flatten(args[0]) if tree.is_nested(args[0]) else args)):
+        if not all([is_array(x) for x in (tree.flatten(args[0]) if tree.is_nested(args[0]) else args)]):
             return NotImplemented
         layers = self.__dict__.get("_flat_layers")
         edits = sum([layer._edits for layer in layers]) if layers else -1
@@ -109,7 +109,9 @@ class Model(Trainer, Layer):
             for x, mask in zip(tree.flatten(outputs), masks, strict=True):
                 if mask is not None:
                     x._keras_mask = mask
-        self._clear_losses()
+        for layer in layers:
+            if layer._losses:
+                layer._losses.clear()
         self._losses.extend(losses)
         return outputs
 
