@@ -11,7 +11,7 @@ mod pack;
 mod small;
 pub(crate) mod tile;
 
-pub(crate) use block::{ASource, Output, Panels, k_block, multiply_block};
+pub(crate) use block::{ASource, Output, Panels, Partial, Rows, Step, k_block, multiply_block};
 pub use double::gemm_f64;
 pub(crate) use pack::pack_b_rows;
 pub use pack::{pack_b, packed_b_len};
@@ -20,6 +20,7 @@ use crate::epilogue::Epilogue;
 use crate::threads;
 use crate::{Isa, scratch};
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use tile::{kernels, split};
 
 /// A matrix over a slice: element `(i, j)` is `data[i * row_stride + j * col_stride]`.
@@ -99,8 +100,9 @@ impl B<'_> {
     }
 }
 
-/// Rows of one task's block at most: its A block stays in L2.
+/// Rows and panels of one block at most: its part of A, and where k is cut its sums, stay in L2.
 const BLOCK_ROWS: usize = 196;
+const BLOCK_PANELS: usize = 16;
 
 /// Nanoseconds of work under which waking a thread does not pay.
 const TASK_NS: usize = 10_000;
@@ -178,17 +180,17 @@ fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
     let tiles = m.div_ceil(kernels.rows);
     let panels = n.div_ceil(kernels.panel);
     let work = work_ns(m, n, k);
-    let (row_blocks, col_blocks) = grid(tiles, BLOCK_ROWS / kernels.rows, panels, work);
+    let (row_blocks, mut col_blocks) = grid(tiles, BLOCK_ROWS / kernels.rows, panels, work);
+    if k > k_block(k) {
+        col_blocks = col_blocks.max(panels.div_ceil(BLOCK_PANELS));
+    }
+    // Row blocks run fastest: the panels of a column block stay in the shared cache meanwhile.
     let task = |t: usize| {
-        let (tile0, count) = split(tiles, row_blocks, t / col_blocks);
-        let (row0, rows) = {
-            // Tile borders are even over all rows, so blocks differ by a row per tile at most.
-            let start = |tile| if tile == tiles { m } else { split(m, tiles, tile).0 };
-            (start(tile0), start(tile0 + count) - start(tile0))
-        };
-        let (panel0, panel_count) = split(panels, col_blocks, t % col_blocks);
-        let columns = panel0..panel0 + panel_count;
-        row_block(isa, a, &b, ldc, out, row0, rows, count, columns);
+        let (tile, count) = split(tiles, row_blocks, t % row_blocks);
+        let row = |tile| if tile == tiles { m } else { split(m, tiles, tile).0 };
+        let rows = (row(tile), row(tile + count) - row(tile), count);
+        let (panel, panels) = split(panels, col_blocks, t / row_blocks);
+        row_block(isa, a, &b, ldc, out, rows, panel..panel + panels);
     };
     let tasks = row_blocks * col_blocks;
     if work < 2 * TASK_NS { (0..tasks).for_each(task) } else { threads::run(tasks, task) }
@@ -201,10 +203,8 @@ fn row_block(
     b: &Panels,
     ldc: usize,
     out: &Output,
-    row0: usize,
-    rows: usize,
-    tiles: usize,
-    columns: std::ops::Range<usize>,
+    (row0, rows, tiles): (usize, usize, usize),
+    columns: Range<usize>,
 ) {
     let mut offsets = [MaybeUninit::uninit(); BLOCK_ROWS];
     for (i, offset) in offsets[..rows].iter_mut().enumerate() {
@@ -212,71 +212,43 @@ fn row_block(
     }
     // SAFETY: the first `rows` entries were just written.
     let offsets = unsafe { scratch::written(&offsets[..rows]) };
-    let block = k_block(b.k);
-    let blocks = b.k.div_ceil(block).max(1);
-    let base = a.data.as_ptr();
-    let pack = a.col_stride != 1 && (a.row_stride != 1 || columns.len() > 1)
-        || a.col_stride == 1 && tiles > 1 && columns.len() > 4 && (b.k > 1024 || a.row_stride % 1024 == 0);
-    if pack {
-        scratch::with(rows * block, |packed: &mut [f32]| {
-            for i in 0..blocks {
-                let (k0, len) = (i * block, block.min(b.k - i * block));
-                pack::pack_a(a, row0, rows, tiles, k0, len, packed);
-                let source = ASource::Packed { data: packed.as_ptr() };
-                // SAFETY: packed holds rows x len elements; see `multiply_block`.
-                unsafe {
-                    multiply_block(
-                        isa,
-                        &source,
-                        offsets,
-                        tiles,
-                        1,
-                        len,
-                        b,
-                        k0,
-                        columns.clone(),
-                        out,
-                        i == 0,
-                        i + 1 == blocks,
-                    )
-                };
-            }
-        });
-        return;
-    }
     let mut table = [MaybeUninit::uninit(); BLOCK_ROWS];
-    for i in 0..blocks {
-        let (k0, len) = (i * block, block.min(b.k - i * block));
-        let at = |row: usize| base.wrapping_add(row * a.row_stride + k0 * a.col_stride);
-        let source = if a.col_stride == 1 {
-            for (i, pointer) in table[..rows].iter_mut().enumerate() {
-                pointer.write(at(row0 + i));
-            }
-            // SAFETY: the first `rows` entries were just written.
-            ASource::Rows { table: unsafe { scratch::written(&table[..rows]) }, segs: 1, seg0: 0, off: 0 }
+    let block = k_block(b.k);
+    let steps = b.k.div_ceil(block).max(1);
+    let mut multiply = |packed: &mut [f32], mut partial: Option<&mut Partial>| {
+        for i in 0..steps {
+            let (k0, len) = (i * block, block.min(b.k - i * block));
+            let start = a.data.as_ptr().wrapping_add(row0 * a.row_stride + k0 * a.col_stride);
+            let source = if a.col_stride == 1 {
+                for (i, pointer) in table[..rows].iter_mut().enumerate() {
+                    pointer.write(start.wrapping_add(i * a.row_stride));
+                }
+                // SAFETY: the first `rows` entries were just written.
+                let table = unsafe { scratch::written(&table[..rows]) };
+                ASource::Rows { table, segs: 1, seg0: 0, off: 0 }
+            } else if packed.is_empty() {
+                table[0].write(start);
+                // SAFETY: the first entry was just written.
+                let starts = unsafe { scratch::written(&table[..1]) };
+                ASource::Columns { starts, step: a.col_stride, off: 0 }
+            } else {
+                pack::pack_a(a, row0, rows, tiles, k0, len, packed);
+                ASource::Packed { data: packed.as_ptr() }
+            };
+            let step = Step { k0, segs: 1, len, first: i == 0, last: i + 1 == steps };
+            let (rows, partial) = (Rows { offsets, tiles }, partial.as_deref_mut());
+            // SAFETY: `MatRef::check` holds the pointers in bounds, packed has rows x len elements, and
+            // tasks cover disjoint rows and columns of C.
+            unsafe { multiply_block(isa, &source, rows, b, step, columns.clone(), out, partial) };
+        }
+    };
+    Partial::with(isa, steps, rows, &columns, |partial| {
+        if a.col_stride == 1 || a.row_stride == 1 {
+            multiply(&mut [], partial);
         } else {
-            table[0].write(at(row0));
-            // SAFETY: the first entry was just written.
-            ASource::Columns { starts: unsafe { scratch::written(&table[..1]) }, step: a.col_stride, off: 0 }
-        };
-        // SAFETY: `a.check()` holds the pointers in bounds; tasks cover disjoint rows and columns of C.
-        unsafe {
-            multiply_block(
-                isa,
-                &source,
-                offsets,
-                tiles,
-                1,
-                len,
-                b,
-                k0,
-                columns.clone(),
-                out,
-                i == 0,
-                i + 1 == blocks,
-            )
-        };
-    }
+            scratch::with(rows * block, |packed: &mut [f32]| multiply(packed, partial));
+        }
+    });
 }
 
 #[cfg(test)]

@@ -34,9 +34,9 @@ pub(crate) fn with_uninit<T: Copy, R>(len: usize, body: impl FnOnce(&mut [MaybeU
 
 /// Calls `body` with `len` numbers whose values are unspecified.
 pub(crate) fn with<T: bytemuck::Pod, R>(len: usize, body: impl FnOnce(&mut [T]) -> R) -> R {
-    // SAFETY: the memory was zeroed at birth and only ever written since: it is initialised, and any
-    // bits are a valid T.
     with_uninit(len, |slice: &mut [MaybeUninit<T>]| {
+        // SAFETY: the memory was zeroed at birth and only ever written since: it is initialised, and any
+        // bits are a valid T.
         body(unsafe { &mut *(slice as *mut [MaybeUninit<T>] as *mut [T]) })
     })
 }

@@ -5,7 +5,9 @@ use super::Conv2d;
 use super::window::{Image, Windows};
 use crate::epilogue::Epilogue;
 use crate::gemm::tile::{kernels, split};
-use crate::gemm::{ASource, MatRef, Output, Panels, multiply_block, pack_b_rows, packed_b_len, work_ns};
+use crate::gemm::{
+    ASource, MatRef, Output, Panels, Rows, Step, multiply_block, pack_b_rows, packed_b_len, work_ns,
+};
 use crate::{Isa, scratch, threads};
 use std::ops::Range;
 
@@ -174,24 +176,11 @@ impl ConvGradFilter {
                 let off = self.units[unit] + group * (g.c / g.groups) + row;
                 let source = ASource::Columns { starts, step: self.windows.pixel_stride(), off };
                 let out = out.columns(group * outputs, outputs);
+                let step = Step { k0: 0, segs: starts.len(), len: g.ow, first, last: true };
+                let rows = Rows { offsets, tiles: count };
                 // SAFETY: the strip holds the windows of every pixel of the chunk, and a unit's rows lie side
                 // by side in them; tasks write disjoint rows of their part of dW.
-                unsafe {
-                    multiply_block(
-                        self.isa,
-                        &source,
-                        offsets,
-                        count,
-                        starts.len(),
-                        g.ow,
-                        &b,
-                        0,
-                        columns,
-                        &out,
-                        first,
-                        true,
-                    )
-                };
+                unsafe { multiply_block(self.isa, &source, rows, &b, step, columns, &out, None) };
             }
         });
     }

@@ -4,7 +4,9 @@
 use super::window::{Image, Tap, Windows};
 use crate::epilogue::Epilogue;
 use crate::gemm::tile::{kernels, split};
-use crate::gemm::{ASource, Output, Panels, grid, k_block, multiply_block, packed_b_len, work_ns};
+use crate::gemm::{
+    ASource, Output, Panels, Partial, Rows, Step, grid, k_block, multiply_block, packed_b_len, work_ns,
+};
 use crate::{Isa, scratch, threads};
 use std::mem::MaybeUninit;
 
@@ -151,7 +153,7 @@ impl Indirect {
                     }
                     // SAFETY: the tiles cover the pixels, each with all its segments.
                     let table = unsafe { scratch::written(table) };
-                    self.multiply(packed, out, offsets, tiles, table, panels);
+                    self.multiply(packed, out, Rows { offsets, tiles }, table, panels);
                 });
             });
         });
@@ -161,13 +163,12 @@ impl Indirect {
         &self,
         packed: &[f32],
         out: &Output,
-        offsets: &[usize],
-        tiles: usize,
+        rows: Rows,
         table: &[*const f32],
         panels: std::ops::Range<usize>,
     ) {
         let segs = self.segs.len();
-        let per_block = (k_block(self.k()) / self.seg_len.max(1)).max(1);
+        let per_step = (k_block(self.k()) / self.seg_len.max(1)).max(1);
         let each = packed_b_len(self.isa, self.k(), self.outputs);
         let per_group = self.outputs.div_ceil(kernels(self.isa).panel);
         for group in panels.start / per_group..panels.end.div_ceil(per_group) {
@@ -175,35 +176,23 @@ impl Indirect {
                 ..panels.end.min((group + 1) * per_group) - group * per_group;
             let b = Panels::packed(self.isa, &packed[group * each..][..each], self.k(), self.outputs);
             let out = out.columns(group * self.outputs, self.outputs);
-            let mut seg0 = 0;
-            loop {
-                let count = per_block.min(segs - seg0);
-                let (first, last) = (seg0 == 0, seg0 + count == segs);
-                let source = ASource::Rows { table, segs, seg0, off: group * self.inputs };
-                let k0 = seg0 * self.seg_len;
-                // SAFETY: the strip holds every tap's channels of every pixel; pixels and panels of tasks
-                // are disjoint, and offsets plus columns stay in the output image.
-                unsafe {
-                    multiply_block(
-                        self.isa,
-                        &source,
-                        offsets,
-                        tiles,
-                        count,
-                        self.seg_len,
-                        &b,
-                        k0,
-                        columns.clone(),
-                        &out,
-                        first,
-                        last,
-                    )
-                };
-                seg0 += count;
-                if seg0 == segs {
-                    break;
+            Partial::with(self.isa, segs.div_ceil(per_step), rows.offsets.len(), &columns, |mut partial| {
+                // At least one step, so that pixels that no tap sees get their zeros.
+                for seg0 in (0..segs.max(1)).step_by(per_step) {
+                    let source = ASource::Rows { table, segs, seg0, off: group * self.inputs };
+                    let step = Step {
+                        k0: seg0 * self.seg_len,
+                        segs: per_step.min(segs - seg0),
+                        len: self.seg_len,
+                        first: seg0 == 0,
+                        last: seg0 + per_step >= segs,
+                    };
+                    let (columns, partial) = (columns.clone(), partial.as_deref_mut());
+                    // SAFETY: the strip holds every tap's channels of every pixel; pixels and panels of tasks
+                    // are disjoint, and offsets plus columns stay in the output image.
+                    unsafe { multiply_block(self.isa, &source, rows, &b, step, columns, &out, partial) };
                 }
-            }
+            });
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use super::tile::{Tile, kernels, split};
 use super::{MatRef, packed_b_len};
-use crate::Isa;
 use crate::epilogue::{Act, Epilogue, apply_tile};
+use crate::{Isa, scratch};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -135,9 +135,59 @@ pub(crate) fn k_block(k: usize) -> usize {
     if k <= 640 { k.max(1) } else { k.div_ceil(k.div_ceil(TARGET)).next_multiple_of(8) }
 }
 
-/// Multiplies a block of rows (one offset into C each, cut into `tiles` tiles) by the panels `columns`,
-/// over `segs * len` of k from `k0` on. The first block of k overwrites C unless the output accumulates,
-/// the last one runs the epilogue.
+/// The part of k that one pass runs over.
+#[derive(Clone, Copy)]
+pub(crate) struct Step {
+    pub k0: usize,
+    /// Segments, and the elements of each.
+    pub segs: usize,
+    pub len: usize,
+    pub first: bool,
+    pub last: bool,
+}
+
+/// The rows of a block: one offset into C each, cut into `tiles` tiles.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub offsets: &'a [usize],
+    pub tiles: usize,
+}
+
+/// Where sums wait between the steps of a block: a strip of its own, which stays in L2 whatever the
+/// strides of C are, or nowhere if there is one step.
+pub(crate) struct Partial<'a> {
+    sums: &'a mut [f32],
+    offsets: &'a [usize],
+    /// The column of C that the strip's first column stands for.
+    column: usize,
+}
+
+impl Partial<'_> {
+    /// Calls `body` with room for the rows of a block and the panels `columns`, if it takes several steps.
+    pub fn with<R>(
+        isa: Isa,
+        steps: usize,
+        rows: usize,
+        columns: &Range<usize>,
+        body: impl FnOnce(Option<&mut Partial>) -> R,
+    ) -> R {
+        if steps <= 1 {
+            return body(None);
+        }
+        let panel = kernels(isa).panel;
+        // One cache line more than the columns, so that rows do not fall into the same places of L1.
+        let stride = columns.len() * panel + 16;
+        scratch::with(rows, |offsets: &mut [usize]| {
+            offsets.iter_mut().enumerate().for_each(|(i, offset)| *offset = i * stride);
+            scratch::with(rows * stride, |sums: &mut [f32]| {
+                body(Some(&mut Partial { sums, offsets, column: columns.start * panel }))
+            })
+        })
+    }
+}
+
+/// Multiplies a block of rows by the panels `columns`. The first step overwrites C, unless the output
+/// accumulates; the last one runs the epilogue.
 ///
 /// # Safety
 /// The source has pointers for every tile and segment, valid for `len` (times `step`) elements; each row's
@@ -145,17 +195,15 @@ pub(crate) fn k_block(k: usize) -> usize {
 pub(crate) unsafe fn multiply_block(
     isa: Isa,
     a: &ASource,
-    offsets: &[usize],
-    tiles: usize,
-    segs: usize,
-    len: usize,
+    rows: Rows,
     b: &Panels,
-    k0: usize,
+    step: Step,
     columns: Range<usize>,
     out: &Output,
-    first: bool,
-    last: bool,
+    partial: Option<&mut Partial>,
 ) {
+    let Rows { offsets, tiles } = rows;
+    let Step { k0, segs, len, first, last } = step;
     let kernels = kernels(isa);
     let bounds = out.act.bounds();
     let (low, high) = bounds.filter(|_| last).unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
@@ -172,13 +220,19 @@ pub(crate) unsafe fn multiply_block(
         c: std::ptr::null_mut(),
         offsets: null.cast(),
         cols: 0,
-        accumulate: !first || out.accumulate,
+        sum: null.cast(),
+        sum_offsets: null.cast(),
         bias: null.cast(),
         residual: null.cast(),
         low,
         high,
         finish: kernels.finish,
     };
+    // Where this step adds to and where it writes, as if at column 0 of C.
+    let c = (out.c, offsets);
+    let waiting = partial.map_or(c, |p| (p.sums.as_mut_ptr().wrapping_sub(p.column), p.offsets));
+    let from = if first { c } else { waiting };
+    let to = if last { c } else { waiting };
     let mut panel = columns.start;
     while panel < columns.end {
         let col = panel * kernels.panel;
@@ -191,7 +245,10 @@ pub(crate) unsafe fn multiply_block(
         };
         let data = if full { b.data.wrapping_add(panel * b.stride) } else { b.tail };
         t.b = data.wrapping_add(k0 * t.b_step);
-        t.c = out.c.wrapping_add(col);
+        t.c = to.0.wrapping_add(col);
+        if !first || out.accumulate {
+            t.sum = from.0.wrapping_add(col);
+        }
         if last && !out.bias.is_null() {
             t.bias = out.bias.wrapping_add(col);
         }
@@ -215,21 +272,23 @@ pub(crate) unsafe fn multiply_block(
                     t.a_step = mr;
                     list = (kernels.by_panel, kernels.by_panel_narrow);
                 }
-                ASource::Columns { starts, step, off } => {
+                ASource::Columns { starts, step: a_step, off } => {
                     t.a = starts.as_ptr();
-                    t.a_step = *step;
+                    t.a_step = *a_step;
                     t.a_off = off + row;
                     list = (kernels.by_panel, kernels.by_panel_narrow);
                 }
             }
-            t.offsets = offsets[row..].as_ptr();
+            t.offsets = to.1[row..].as_ptr();
+            t.sum_offsets = from.1[row..].as_ptr();
             let mut kernel = if narrow && b.tail == data { list.1[mr - 1] } else { list.0[mr - 1] };
-            if tiles == 1 && full && matches!(a, ASource::Rows { .. }) {
-                if let Some(&(count, k)) = kernels.by_rows_wide.get(mr - 1) {
-                    if panel + count <= columns.end && b.n - col >= count * kernels.panel {
-                        (wide, kernel) = (count, k);
-                    }
-                }
+            if tiles == 1
+                && matches!(a, ASource::Rows { .. })
+                && let Some(&(count, k)) = kernels.by_rows_wide.get(mr - 1)
+                && panel + count <= columns.end
+                && b.n - col >= count * kernels.panel
+            {
+                (wide, kernel) = (count, k);
             }
             t.cols = (b.n - col).min(wide * kernels.panel);
             // SAFETY: `kernels(isa)` holds only kernels that isa proves; pointers by the caller's contract.

@@ -35,8 +35,9 @@ pub(crate) struct Tile {
     pub c: *mut f32,
     pub offsets: *const usize,
     pub cols: usize,
-    /// Whether C is added to the sum.
-    pub accumulate: bool,
+    /// What is added to the sum, at offsets of its own, or null.
+    pub sum: *const f32,
+    pub sum_offsets: *const usize,
     /// Per column, or null.
     pub bias: *const f32,
     /// Same layout as C, or null.
@@ -114,11 +115,11 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const PV: usize, const
             }
             return (t.finish)(t, sums.as_ptr().cast(), MR, NV * S::LANES);
         }
-        if t.accumulate {
+        if !t.sum.is_null() {
             for i in 0..MR {
-                let c = t.c.add(*t.offsets.add(i));
+                let sum = t.sum.add(*t.sum_offsets.add(i));
                 for j in 0..NV {
-                    acc[i][j] = s.add(s.load(c.add(j * S::LANES)), acc[i][j]);
+                    acc[i][j] = s.add(s.load(sum.add(j * S::LANES)), acc[i][j]);
                 }
             }
         }
@@ -160,8 +161,8 @@ unsafe fn finish<S: Simd>(s: S, t: &Tile, sums: *const f32, rows: usize, stride:
             while j < t.cols {
                 let n = (t.cols - j).min(S::LANES);
                 let mut v = s.load(sums.add(i * stride + j));
-                if t.accumulate {
-                    v = s.add(s.load_partial(t.c.add(offset + j), n), v);
+                if !t.sum.is_null() {
+                    v = s.add(s.load_partial(t.sum.add(*t.sum_offsets.add(i) + j), n), v);
                 }
                 if !t.bias.is_null() {
                     v = s.add(v, s.load_partial(t.bias.add(j), n));
@@ -213,7 +214,7 @@ macro_rules! kernels {
 #[cfg(target_arch = "x86_64")]
 kernels!(avx512, #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
     crate::simd::Avx512, crate::simd::Avx512::new_unchecked(), rows 14, vectors 2,
-    heights [1 2 3 4 5 6 7 8 9 10 11 12 13 14], wide [(1, 8) (2, 8) (3, 8) (4, 4) (5, 4) (6, 4)]);
+    heights [1 2 3 4 5 6 7 8 9 10 11 12 13 14], wide [(1, 8) (2, 8) (3, 6) (4, 4) (5, 4) (6, 4)]);
 
 #[cfg(target_arch = "x86_64")]
 kernels!(avx2, #[target_feature(enable = "avx2,fma")]

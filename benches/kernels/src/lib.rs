@@ -1,0 +1,1 @@
+//! The benches of `lamina-kernels`: `cargo bench -p lamina-bench-kernels [filter]`.
