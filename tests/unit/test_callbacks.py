@@ -184,7 +184,7 @@ def feed(callback, values, net=None, monitor="val_loss"):
         ({"patience": 2}, [1.0, 1.1, 0.9, 1.0, 0.8, 0.7], None),
         ({"min_delta": 0.2}, [1.0, 0.9], 1),
         ({"mode": "max"}, [1.0, 1.1, 1.05], 2),
-        ({"baseline": 0.5}, [1.0, 0.9], 1),
+        ({"baseline": 0.5, "patience": 3}, [1.0, 0.9, 0.95], 2),
         ({"start_from_epoch": 3}, [1.0, 2.0, 3.0, 1.0, 1.1], 4),
         ({"patience": 1}, [float("nan"), float("nan"), float("nan")], 1),
     ],
@@ -259,7 +259,7 @@ def test_a_new_rate_counts_from_the_next_step():
         ({"patience": 1, "factor": 0.5}, [1.0, 1.0, 1.0], 0.25),
         ({"patience": 2, "factor": 0.5}, [1.0, 1.0, 0.5, 0.5], 1.0),
         ({"patience": 1, "factor": 0.5, "min_lr": 0.4}, [1.0, 1.0, 1.0, 1.0], 0.4),
-        ({"patience": 1, "factor": 0.5, "cooldown": 2}, [1.0, 1.0, 1.0, 1.0], 0.5),
+        ({"patience": 1, "factor": 0.5, "cooldown": 2}, [1.0, 1.0, 1.0], 0.5),
         ({"patience": 1, "factor": 0.5, "min_delta": 0.5}, [1.0, 0.9, 0.4], 0.5),
     ],
 )
@@ -275,29 +275,14 @@ def test_reduce_on_plateau_refuses_to_grow():
 
 
 def test_terminate_on_nan():
-    net = model(rate=0.0)
     bad = X.copy()
     bad[5] = np.nan
+    options = {"batch_size": 4, "epochs": 2, "shuffle": False, "verbose": 0}
     recorder = Recorder()
-    net.fit(
-        bad,
-        Y,
-        batch_size=4,
-        epochs=2,
-        shuffle=False,
-        verbose=0,
-        callbacks=[callbacks.TerminateOnNaN(), recorder],
-    )
+    model().fit(bad, Y, callbacks=[callbacks.TerminateOnNaN(), recorder], **options)
     assert recorder.hooks().count("on_train_batch_end") == 2
     with pytest.raises(RuntimeError, match="batch 1"):
-        net.fit(
-            bad,
-            Y,
-            batch_size=4,
-            shuffle=False,
-            verbose=0,
-            callbacks=[callbacks.TerminateOnNaN(raise_error=True)],
-        )
+        model().fit(bad, Y, callbacks=[callbacks.TerminateOnNaN(raise_error=True)], **options)
 
 
 # --------------------------------------------------------------------------------------------------------- files

@@ -142,9 +142,12 @@ def check_cardinality(x, y, sample_weight):
         listed = "\n".join(
             f"'{name}' sizes: {', '.join(map(str, part))}" for name, part in counts.items() if part
         )
+        hint = ""
+        if isinstance(x, (list, tuple)) and counts["y"] == [len(x)]:
+            hint = "\nA list stands for several inputs; for a list of samples write `np.stack(x)`."
         raise ValueError(
             "Data cardinality is ambiguous. Make sure all arrays contain the same number of samples "
-            f"(the length of their first axis).\n{listed}"
+            f"(the length of their first axis).\n{listed}{hint}"
         )
     return sizes.pop()
 
