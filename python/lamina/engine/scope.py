@@ -125,7 +125,8 @@ class StatelessScope:
     """
 
     def __init__(self, state_mapping=None, collect_losses=False, initialize_variables=True):
-        self.values = {id(variable): (variable, value) for variable, value in state_mapping or ()}
+        # Values become tensors: a variable that stood for itself would be read for ever.
+        self.values = {id(v): (v, v._converted(value)) for v, value in state_mapping or ()}
         self.collect_losses, self.losses = collect_losses, []
 
     def add_update(self, update):
