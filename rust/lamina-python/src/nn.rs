@@ -5,7 +5,11 @@ use crate::errors::{OrPy, type_error, value_error};
 use crate::operand::{Operand, dtype};
 use crate::ops::{as_float, axis_of, tuple};
 use lamina_core::DType;
+use lamina_core::ops::Real;
 use lamina_core::ops::conv::{Conv, ConvGradInput};
+use lamina_core::ops::movement::Transpose;
+use lamina_core::ops::norm::{BatchNormInference, Norm};
+use lamina_core::ops::pool::{Pool, PoolKind};
 use lamina_core::ops::random::{Distribution, Draw, Random, RandomLike};
 use lamina_core::ops::softmax::Softmax;
 use lamina_core::ops::window::Padding;
@@ -20,7 +24,9 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     macro_rules! add {
         ($($function:ident),* $(,)?) => { $(module.add_function(wrap_pyfunction!($function, module)?)?;)* };
     }
-    add!(conv2d, conv2d_transpose, depthwise_conv2d, softmax, log_softmax, random, random_like);
+    add!(
+        pool2d, conv2d, conv2d_transpose, depthwise_conv2d, softmax, log_softmax, random, random_like, layer_norm,
+        batch_norm_inference, batch_norm_train);
     Ok(())
 }
 
@@ -133,7 +139,111 @@ fn random_like(py: Python<'_>, kind: &str, x: Any<'_, '_>, seed: Any<'_, '_>, dt
     wrap1(py, RandomLike(draw(kind, dtype, a, b)?), &[seed, Operand::read(x)?])
 }
 
-#[allow(dead_code)]
-fn _later(py: Python<'_>, x: Operand) -> PyResult<Py<PyTuple>> {
-    tuple(py, apply(py, Softmax { axis: 0, log: false }, &[apply1(py, Softmax { axis: 0, log: true }, &[x])?])?)
+/// An optional parameter of a normalisation, in x's type.
+fn parameter(py: Python<'_>, value: Option<Any<'_, '_>>, dtype: DType) -> PyResult<Option<Operand>> {
+    value.filter(|v| !v.is_none()).map(|v| cast(py, Operand::read(v)?, dtype)).transpose()
+}
+
+/// Layer (or RMS) normalisation over trailing axes; gamma and beta have their shape.
+#[pyfunction]
+#[pyo3(signature = (x, gamma, beta, axes, epsilon, rms=false))]
+fn layer_norm(
+    py: Python<'_>,
+    x: Any<'_, '_>,
+    gamma: Option<Any<'_, '_>>,
+    beta: Option<Any<'_, '_>>,
+    axes: Vec<i64>,
+    epsilon: f64,
+    rms: bool,
+) -> Out {
+    let x = as_float(py, Operand::read(x)?)?;
+    let rank = x.rank();
+    let mut axes: Vec<usize> =
+        axes.iter().map(|&a| axis_of(py, "layer_normalization", a, rank)).collect::<PyResult<_>>()?;
+    axes.sort_unstable();
+    if !axes.iter().copied().eq(rank - axes.len()..rank) {
+        return Err(value_error(format!("layer_norm: axes {axes:?} are not the last ones of {rank}")));
+    }
+    let (gamma, beta) = (parameter(py, gamma, x.dtype())?, parameter(py, beta, x.dtype())?);
+    let op = Norm::layer(axes.len(), epsilon, rms, gamma.is_some(), beta.is_some());
+    let operands: Vec<Operand> = [Some(x), gamma, beta].into_iter().flatten().collect();
+    wrap1(py, op, &operands)
+}
+
+/// Normalisation by given statistics, which belong to one axis.
+#[pyfunction]
+fn batch_norm_inference(
+    py: Python<'_>,
+    x: Any<'_, '_>,
+    mean: Any<'_, '_>,
+    variance: Any<'_, '_>,
+    gamma: Option<Any<'_, '_>>,
+    beta: Option<Any<'_, '_>>,
+    axis: i64,
+    epsilon: f64,
+) -> Out {
+    let x = as_float(py, Operand::read(x)?)?;
+    let (axis, dtype) = (axis_of(py, "batch_normalization", axis, x.rank())?, x.dtype());
+    let mean = parameter(py, Some(mean), dtype)?;
+    let variance = parameter(py, Some(variance), dtype)?;
+    let (gamma, beta) = (parameter(py, gamma, dtype)?, parameter(py, beta, dtype)?);
+    let op = BatchNormInference {
+        axis,
+        epsilon: Real::new(epsilon),
+        gamma: gamma.is_some(),
+        beta: beta.is_some(),
+    };
+    let operands: Vec<Operand> = [Some(x), mean, variance, gamma, beta].into_iter().flatten().collect();
+    wrap1(py, op, &operands)
+}
+
+/// Normalisation by the batch's own statistics, which come back too: `(y, mean, biased variance)`.
+#[pyfunction]
+fn batch_norm_train(
+    py: Python<'_>,
+    x: Any<'_, '_>,
+    gamma: Option<Any<'_, '_>>,
+    beta: Option<Any<'_, '_>>,
+    axis: i64,
+    epsilon: f64,
+) -> PyResult<Py<PyTuple>> {
+    let mut x = as_float(py, Operand::read(x)?)?;
+    let rank = x.rank();
+    let axis = axis_of(py, "batch_normalization", axis, rank)?;
+    // The kernel wants the channels last; the layout pass cancels what neighbours undo.
+    let to_last: Transpose = Transpose((0..rank).filter(|&a| a != axis).chain([axis]).collect());
+    let moved = axis + 1 != rank;
+    if moved {
+        x = apply1(py, to_last.clone(), &[x])?;
+    }
+    let (gamma, beta) = (parameter(py, gamma, x.dtype())?, parameter(py, beta, x.dtype())?);
+    let op = Norm::batch(epsilon, gamma.is_some(), beta.is_some());
+    let operands: Vec<Operand> = [Some(x), gamma, beta].into_iter().flatten().collect();
+    let mut results = apply(py, op, &operands)?;
+    if moved {
+        results[0] = apply1(py, to_last.inverse(), &[results[0].clone()])?;
+    }
+    tuple(py, results)
+}
+
+/// Max or average pooling of (n, h, w, c).
+#[pyfunction]
+fn pool2d(
+    py: Python<'_>,
+    kind: &str,
+    x: Any<'_, '_>,
+    window: [usize; 2],
+    strides: [usize; 2],
+    padding: Any<'_, '_>,
+) -> Out {
+    let kind = match kind {
+        "max" => PoolKind::Max,
+        "avg" => PoolKind::Avg,
+        other => return Err(value_error(format!("unknown pooling '{other}'"))),
+    };
+    let mut x = Operand::read(x)?;
+    if kind == PoolKind::Avg {
+        x = as_float(py, x)?;
+    }
+    wrap1(py, Pool::new(kind, window, strides, self::padding(padding)?), &[x])
 }

@@ -462,62 +462,7 @@ impl OpDef for ConvGradKernel {
     }
 }
 
-// --- Types without kernels of their own
-
-/// Calls `visit` with the places in X, K and Y of every product that the convolution sums.
-fn products(g: &Conv2d, mut visit: impl FnMut(usize, usize, usize)) {
-    let (inputs, outputs) = (g.c / g.groups, g.co / g.groups);
-    let inside = |o: usize, stride: usize, k: usize, dilation: usize, pad: usize, limit: usize| {
-        (o * stride + k * dilation).checked_sub(pad).filter(|&i| i < limit)
-    };
-    for (image, oy, ox) in (0..g.n * g.oh * g.ow).map(|p| (p / (g.oh * g.ow), p / g.ow % g.oh, p % g.ow)) {
-        for (ky, kx) in (0..g.kh * g.kw).map(|k| (k / g.kw, k % g.kw)) {
-            let Some(iy) = inside(oy, g.stride.0, ky, g.dilation.0, g.pad.0, g.h) else { continue };
-            let Some(ix) = inside(ox, g.stride.1, kx, g.dilation.1, g.pad.1, g.w) else { continue };
-            let (x, k, y) = (
-                ((image * g.h + iy) * g.w + ix) * g.c,
-                (ky * g.kw + kx) * inputs,
-                (image * g.oh + oy) * g.ow + ox,
-            );
-            for (group, i, o) in (0..g.groups * inputs * outputs)
-                .map(|v| (v / (inputs * outputs), v / outputs % inputs, v % outputs))
-            {
-                let filter = group * outputs + o;
-                visit(x + group * inputs + i, (k + i) * g.co + filter, y * g.co + filter);
-            }
-        }
-    }
-}
-
-/// Sums in float64, or in wrapping int64.
-fn generic(name: &'static str, dtype: DType, g: Conv2d, sought: Role) -> Lowering {
-    Lowering::kernel(name, flops(&g), move |call| {
-        let pick = |x: usize, k: usize, y: usize| match sought {
-            Role::Output => (x, k, y),
-            Role::Input => (y, k, x),
-            Role::Kernel => (x, y, k),
-        };
-        with_dtype!(dtype, T => {
-            let (a, b) = (call.input::<T>(0), call.input::<T>(1));
-            let out = call.output::<T>(0);
-            if dtype.is_float() {
-                let mut sums = vec![0f64; out.len()];
-                products(&g, |x, k, y| {
-                    let (i, j, o) = pick(x, k, y);
-                    sums[o] += a[i].to_f64() * b[j].to_f64();
-                });
-                out.iter_mut().zip(sums).for_each(|(out, sum)| *out = T::from_f64(sum));
-            } else {
-                let mut sums = vec![0i64; out.len()];
-                products(&g, |x, k, y| {
-                    let (i, j, o) = pick(x, k, y);
-                    sums[o] = sums[o].wrapping_add(a[i].to_i64().wrapping_mul(b[j].to_i64()));
-                });
-                out.iter_mut().zip(sums).for_each(|(out, sum)| *out = T::from_i64(sum));
-            }
-        });
-    })
-}
-
+mod generic;
 mod problems;
+use generic::generic;
 use problems::{adjoint, cases, reference, tolerance, transposed_problems};

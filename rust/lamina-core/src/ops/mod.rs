@@ -31,6 +31,7 @@ pub mod sort;
 pub mod source;
 pub mod window;
 mod compose;
+mod wide;
 #[cfg(test)]
 mod conformance;
 

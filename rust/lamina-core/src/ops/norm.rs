@@ -6,6 +6,8 @@ use super::reduce::{AxisSize, Kind, Reduce};
 use super::softmax::check_like;
 use super::*;
 use lamina_kernels::elementwise::Unary as U;
+use lamina_kernels::epilogue::Act;
+use lamina_kernels::norm::{self as kernels, LayerNorm};
 use std::ops::Range;
 
 /// What statistics are taken over.
@@ -231,29 +233,40 @@ impl OpDef for Norm {
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Lowering {
-        let (norm, view, dtype) = (*self, self.view(&cx.shape(0)), cx.dtype(0));
+        let (norm, view, dtype, isa) = (*self, self.view(&cx.shape(0)), cx.dtype(0), cx.isa);
         let (gamma, beta) = (self.gamma.then_some(1), self.beta.then_some(1 + self.gamma as usize));
+        let dims = [view.rows, view.cols];
         Lowering::kernel(self.name(), 8 * cx.inputs[0].len() as u64, move |call| {
-            with_dtype!(dtype, T => {
-                let x = call.input::<T>(0);
-                let (gamma, beta) = (gamma.map(|i| call.input::<T>(i)), beta.map(|i| call.input::<T>(i)));
-                let (y, mean_out, stat_out) = call.output3::<T, T, T>();
-                let (mut mean, mut variance) = (vec![0.0; view.stats()], vec![0.0; view.stats()]);
-                if !norm.rms {
-                    view.each(|i, s, _| mean[s] += x[i].to_f64());
-                    mean.iter_mut().for_each(|m| *m /= view.count());
-                }
-                view.each(|i, s, _| variance[s] += (x[i].to_f64() - mean[s]).powi(2));
-                variance.iter_mut().for_each(|v| *v /= view.count());
-                let rstd: Vec<f64> = variance.iter().map(|v| 1.0 / (v + norm.epsilon.get()).sqrt()).collect();
-                view.each(|i, s, p| {
-                    let scaled = (x[i].to_f64() - mean[s]) * rstd[s] * gamma.map_or(1.0, |g| g[p].to_f64());
-                    y[i] = T::from_f64(scaled + beta.map_or(0.0, |b| b[p].to_f64()));
-                });
-                mean_out.iter_mut().zip(mean).for_each(|(out, m)| *out = T::from_f64(m));
-                let stat = if norm.over == Over::Batch { variance } else { rstd };
-                stat_out.iter_mut().zip(stat).for_each(|(out, v)| *out = T::from_f64(v));
+            if dtype == DType::F32 {
+                let x = call.input(0);
+                let (gamma, beta) = (gamma.map(|i| call.input(i)), beta.map(|i| call.input(i)));
+                let (epsilon, rms) = (norm.epsilon.get() as f32, norm.rms);
+                let (y, mean, stat) = call.output3();
+                return match norm.over {
+                    Over::Trailing(_) => {
+                        let norm = LayerNorm { gamma, beta, epsilon, rms };
+                        kernels::layer_norm(isa, x, dims, norm, y, mean, stat);
+                    }
+                    Over::Batch => {
+                        let (parameters, stats) = ((gamma, beta), (mean, stat));
+                        kernels::batch_norm(isa, x, dims, parameters, epsilon, Act::Linear, y, stats);
+                    }
+                };
+            }
+            let mut x = call.wide::<f64>(0, dtype);
+            let (gamma, beta) = (gamma.map(|i| call.wide::<f64>(i, dtype)), beta.map(|i| call.wide::<f64>(i, dtype)));
+            let (mut mean, mut variance) = (vec![0.0; view.stats()], vec![0.0; view.stats()]);
+            if !norm.rms {
+                view.each(|i, s, _| mean[s] += x[i] / view.count());
+            }
+            view.each(|i, s, _| variance[s] += (x[i] - mean[s]).powi(2) / view.count());
+            let rstd: Vec<f64> = variance.iter().map(|v| 1.0 / (v + norm.epsilon.get()).sqrt()).collect();
+            view.each(|i, s, p| {
+                let h = (x[i] - mean[s]) * rstd[s];
+                x[i] = h * gamma.as_ref().map_or(1.0, |g| g[p]) + beta.as_ref().map_or(0.0, |b| b[p]);
             });
+            let stat = if norm.over == Over::Batch { variance } else { rstd };
+            [x, mean, stat].iter().enumerate().for_each(|(i, out)| call.fill_from(i, dtype, out));
         })
     }
 
@@ -334,30 +347,46 @@ impl OpDef for NormGrad {
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Lowering {
-        let (norm, view, dtype) = (self.0, self.0.view(&cx.shape(1)), cx.dtype(1));
+        let (norm, view, dtype, isa) = (self.0, self.0.view(&cx.shape(1)), cx.dtype(1), cx.isa);
+        let dims = [view.rows, view.cols];
         Lowering::kernel(self.name(), 12 * cx.inputs[1].len() as u64, move |call| {
-            with_dtype!(dtype, T => {
-                let [dy, x, mean, stat] = [0, 1, 2, 3].map(|i| call.input::<T>(i));
-                let gamma = norm.gamma.then(|| call.input::<T>(4));
-                let (dx, dgamma_out, dbeta_out) = call.output3::<T, T, T>();
-                let rstd: Vec<f64> = stat.iter().map(|s| norm.rstd(s.to_f64())).collect();
-                let mean: Vec<f64> = mean.iter().map(|m| if norm.rms { 0.0 } else { m.to_f64() }).collect();
-                let h = |i: usize, s: usize| (x[i].to_f64() - mean[s]) * rstd[s];
-                let d = |i: usize, p: usize| dy[i].to_f64() * gamma.map_or(1.0, |g| g[p].to_f64());
-                let (mut level, mut along) = (vec![0.0; view.stats()], vec![0.0; view.stats()]);
-                let (mut dgamma, mut dbeta) = (vec![0.0; view.cols], vec![0.0; view.cols]);
-                view.each(|i, s, p| {
-                    if !norm.rms {
-                        level[s] += d(i, p) / view.count();
+            if dtype == DType::F32 {
+                let [dy, x, mean, stat] = [0, 1, 2, 3].map(|i| call.input(i));
+                let gamma = norm.gamma.then(|| call.input(4));
+                let (epsilon, rms) = (norm.epsilon.get() as f32, norm.rms);
+                let (dx, dgamma, dbeta) = call.output3();
+                return match norm.over {
+                    Over::Trailing(_) => {
+                        let norm = LayerNorm { gamma, beta: None, epsilon, rms };
+                        kernels::layer_norm_grad(isa, x, dy, dims, norm, (mean, stat), dx, (dgamma, dbeta));
                     }
-                    along[s] += d(i, p) * h(i, s) / view.count();
-                    dgamma[p] += dy[i].to_f64() * h(i, s);
-                    dbeta[p] += dy[i].to_f64();
-                });
-                view.each(|i, s, p| dx[i] = T::from_f64(rstd[s] * (d(i, p) - level[s] - h(i, s) * along[s])));
-                dgamma_out.iter_mut().zip(dgamma).for_each(|(out, v)| *out = T::from_f64(v));
-                dbeta_out.iter_mut().zip(dbeta).for_each(|(out, v)| *out = T::from_f64(v));
+                    Over::Batch => {
+                        let (stats, parameters) = ((mean, stat, epsilon), (dgamma, dbeta));
+                        kernels::batch_norm_grad(isa, x, dy, dims, gamma, stats, dx, parameters);
+                    }
+                };
+            }
+            let [dy, x, mut mean, stat] = [0, 1, 2, 3].map(|i| call.wide::<f64>(i, dtype));
+            let gamma = norm.gamma.then(|| call.wide::<f64>(4, dtype));
+            if norm.rms {
+                mean.fill(0.0);
+            }
+            let rstd: Vec<f64> = stat.iter().map(|s| norm.rstd(*s)).collect();
+            let h = |i: usize, s: usize| (x[i] - mean[s]) * rstd[s];
+            let d = |i: usize, p: usize| dy[i] * gamma.as_ref().map_or(1.0, |g| g[p]);
+            let (mut level, mut along) = (vec![0.0; view.stats()], vec![0.0; view.stats()]);
+            let (mut dgamma, mut dbeta) = (vec![0.0; view.cols], vec![0.0; view.cols]);
+            view.each(|i, s, p| {
+                if !norm.rms {
+                    level[s] += d(i, p) / view.count();
+                }
+                along[s] += d(i, p) * h(i, s) / view.count();
+                dgamma[p] += dy[i] * h(i, s);
+                dbeta[p] += dy[i];
             });
+            let mut dx = vec![0.0; x.len()];
+            view.each(|i, s, p| dx[i] = rstd[s] * (d(i, p) - level[s] - h(i, s) * along[s]));
+            [dx, dgamma, dbeta].iter().enumerate().for_each(|(i, out)| call.fill_from(i, dtype, out));
         })
     }
 

@@ -3,6 +3,7 @@
 use super::softmax::check_like;
 use super::window::{Padding, Slide};
 use super::*;
+use lamina_kernels::pool::{self as kernels, Pool2d};
 
 /// What a window becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,48 +25,37 @@ pub struct Pool {
     pub slide: Slide,
 }
 
-/// A pooling at concrete shapes.
-#[derive(Clone, Copy, Debug)]
-struct Geometry {
-    x: [usize; 4],
-    out: [usize; 2],
-    window: [usize; 2],
-    strides: [usize; 2],
-    before: [usize; 2],
-}
-
-impl Geometry {
-    /// Calls `visit` with the place of every output element and those of the inputs under its window.
-    fn each(&self, mut visit: impl FnMut(usize, &[usize])) {
-        let [n, h, w, c] = self.x;
-        let [oh, ow] = self.out;
-        let span = |o: usize, axis: usize, limit: usize| {
-            let start = o * self.strides[axis];
-            start.saturating_sub(self.before[axis])
-                ..(start + self.window[axis]).saturating_sub(self.before[axis]).min(limit)
-        };
-        let mut under = vec![];
-        for (image, oy, ox) in (0..n * oh * ow).map(|p| (p / (oh * ow), p / ow % oh, p % ow)) {
-            for channel in 0..c {
-                under.clear();
-                for y in span(oy, 0, h) {
-                    under.extend(span(ox, 1, w).map(|x| ((image * h + y) * w + x) * c + channel));
-                }
-                visit(((image * oh + oy) * ow + ox) * c + channel, &under);
+/// Calls `visit` with the place of every output element and those of the inputs under its window.
+fn each_window(g: &Pool2d, mut visit: impl FnMut(usize, &[usize])) {
+    let span = |o: usize, stride: usize, pad: usize, window: usize, limit: usize| {
+        let start = o * stride;
+        start.saturating_sub(pad)..(start + window).saturating_sub(pad).min(limit)
+    };
+    let mut under = vec![];
+    for (image, oy, ox) in (0..g.n * g.oh * g.ow).map(|p| (p / (g.oh * g.ow), p / g.ow % g.oh, p % g.ow)) {
+        for channel in 0..g.c {
+            under.clear();
+            for y in span(oy, g.stride.0, g.pad.0, g.kh, g.h) {
+                let row = span(ox, g.stride.1, g.pad.1, g.kw, g.w);
+                under.extend(row.map(|x| ((image * g.h + y) * g.w + x) * g.c + channel));
             }
+            visit(((image * g.oh + oy) * g.ow + ox) * g.c + channel, &under);
         }
     }
 }
 
 /// The place of the first largest element, NaN before all others.
 fn first_max<T: Element>(x: &[T], under: &[usize]) -> usize {
-    let rank = |i: usize| x[i].to_f64();
-    let better = |best: usize, i: usize| !rank(best).is_nan() && (rank(i) > rank(best) || rank(i).is_nan());
-    under
-        .iter()
-        .copied()
-        .reduce(|best, i| if better(best, i) { i } else { best })
-        .expect("a window covers some input")
+    let is_nan = |i: usize| x[i].partial_cmp(&x[i]).is_none();
+    let better = |best: usize, i: usize| !is_nan(best) && (x[i] > x[best] || is_nan(i));
+    under.iter().copied().reduce(|best, i| if better(best, i) { i } else { best }).expect("a window covers some input")
+}
+
+/// For each output element the element of `from` that stands where `x` has the largest of the window.
+fn select<T: Element>(g: &Pool2d, from: &[T], x: &[T]) -> Vec<T> {
+    let mut y = vec![T::from_i64(0); g.y_len()];
+    each_window(g, |o, under| y[o] = from[first_max(x, under)]);
+    y
 }
 
 impl Pool {
@@ -93,13 +83,19 @@ impl Pool {
         Ok(smallvec![x.dims[0], spatial(0)?, spatial(1)?, x.dims[3]])
     }
 
-    fn geometry(&self, x: &[usize], y: &[usize]) -> Geometry {
-        Geometry {
-            x: [x[0], x[1], x[2], x[3]],
-            out: [y[1], y[2]],
-            window: self.window,
-            strides: self.slide.strides,
-            before: [0, 1].map(|axis| self.slide.before(axis, x[1 + axis], self.window[axis])),
+    fn geometry(&self, x: &[usize], y: &[usize]) -> Pool2d {
+        let before = |axis: usize| self.slide.before(axis, x[1 + axis], self.window[axis]);
+        Pool2d {
+            n: x[0],
+            h: x[1],
+            w: x[2],
+            c: x[3],
+            kh: self.window[0],
+            kw: self.window[1],
+            oh: y[1],
+            ow: y[2],
+            stride: self.slide.strides.into(),
+            pad: (before(0), before(1)),
         }
     }
 
@@ -129,17 +125,25 @@ impl OpDef for Pool {
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Lowering {
-        let (kind, g, dtype) = (self.kind, self.geometry(&cx.shape(0), &cx.out_shape(0)), cx.dtype(0));
-        let flops = (cx.outputs[0].len() * self.window[0] * self.window[1]) as u64;
-        Lowering::kernel(self.name(), flops, move |call| {
-            with_dtype!(dtype, T => {
-                let x = call.input::<T>(0);
-                let y = call.output::<T>(0);
-                g.each(|o, under| y[o] = match kind {
-                    PoolKind::Max => x[first_max(x, under)],
-                    PoolKind::Avg => T::from_f64(under.iter().map(|&i| x[i].to_f64()).sum::<f64>() / under.len() as f64),
-                });
-            });
+        let (kind, g) = (self.kind, self.geometry(&cx.shape(0), &cx.out_shape(0)));
+        let (dtype, isa) = (cx.dtype(0), cx.isa);
+        Lowering::kernel(self.name(), (g.y_len() * g.kh * g.kw) as u64, move |call| match (kind, dtype) {
+            (PoolKind::Max, DType::F32) => kernels::max_pool(isa, &g, call.input(0), call.output(0)),
+            (PoolKind::Avg, DType::F32) => kernels::avg_pool(isa, &g, call.input(0), call.output(0)),
+            (PoolKind::Max, _) if !dtype.is_float() => {
+                let x = call.wide::<i64>(0, dtype);
+                call.fill_from(0, dtype, &select(&g, &x, &x));
+            }
+            (PoolKind::Max, _) => {
+                let x = call.wide::<f64>(0, dtype);
+                call.fill_from(0, dtype, &select(&g, &x, &x));
+            }
+            (PoolKind::Avg, _) => {
+                let x = call.wide::<f64>(0, dtype);
+                let mut y = vec![0.0; g.y_len()];
+                each_window(&g, |o, under| y[o] = under.iter().map(|&i| x[i]).sum::<f64>() / under.len() as f64);
+                call.fill_from(0, dtype, &y);
+            }
         })
     }
 
@@ -260,19 +264,24 @@ impl OpDef for PoolGrad {
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Lowering {
-        let (kind, g, dtype) = (self.0.kind, self.0.geometry(&cx.shape(1), &cx.shape(0)), cx.dtype(0));
-        let flops = (cx.inputs[0].len() * self.0.window[0] * self.0.window[1]) as u64;
-        Lowering::kernel(self.name(), flops, move |call| {
-            with_dtype!(dtype, T => {
-                let (dy, x) = (call.input::<T>(0), call.input::<T>(1));
-                let dx = call.output::<T>(0);
-                let mut sums = vec![0f64; dx.len()];
-                g.each(|o, under| match kind {
-                    PoolKind::Max => sums[first_max(x, under)] += dy[o].to_f64(),
-                    PoolKind::Avg => under.iter().for_each(|&i| sums[i] += dy[o].to_f64() / under.len() as f64),
-                });
-                dx.iter_mut().zip(sums).for_each(|(dx, sum)| *dx = T::from_f64(sum));
-            });
+        let (kind, g) = (self.0.kind, self.0.geometry(&cx.shape(1), &cx.shape(0)));
+        let (dtype, isa) = (cx.dtype(0), cx.isa);
+        Lowering::kernel(self.name(), (g.y_len() * g.kh * g.kw) as u64, move |call| match (kind, dtype) {
+            (PoolKind::Max, DType::F32) => {
+                kernels::max_pool_grad(isa, &g, call.input(1), call.input(0), call.output(0));
+            }
+            (PoolKind::Avg, DType::F32) => kernels::avg_pool_grad(isa, &g, call.input(0), call.output(0)),
+            _ => {
+                let dy = call.wide::<f64>(0, dtype);
+                let mut dx = vec![0.0; g.x_len()];
+                if kind == PoolKind::Max {
+                    let x = call.wide::<f64>(1, dtype);
+                    each_window(&g, |o, under| dx[first_max(&x, under)] += dy[o]);
+                } else {
+                    each_window(&g, |o, under| under.iter().for_each(|&i| dx[i] += dy[o] / under.len() as f64));
+                }
+                call.fill_from(0, dtype, &dx);
+            }
         })
     }
 
@@ -337,12 +346,9 @@ impl OpDef for PoolSelect {
 
     fn lower(&self, cx: &Lower<'_>) -> Lowering {
         let (g, dtype) = (self.0.geometry(&cx.shape(1), &cx.out_shape(0)), cx.dtype(0));
-        Lowering::kernel(self.name(), 0, move |call| {
-            with_dtype!(dtype, T => {
-                let (t, x) = (call.input::<T>(0), call.input::<T>(1));
-                let y = call.output::<T>(0);
-                g.each(|o, under| y[o] = t[first_max(x, under)]);
-            });
+        Lowering::kernel(self.name(), g.y_len() as u64, move |call| {
+            let (from, x) = (call.wide::<f64>(0, dtype), call.wide::<f64>(1, dtype));
+            call.fill_from(0, dtype, &select(&g, &from, &x));
         })
     }
 

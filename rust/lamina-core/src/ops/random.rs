@@ -92,19 +92,13 @@ impl Draw {
                 _ => kernels::truncated_normal(isa, key, a, b, call.output(0)),
             };
         }
-        with_dtype!(dtype, T => {
-            let out = call.output::<T>(0);
+        let n = call.outputs()[0].len() / dtype.size();
+        if self.from == Distribution::Integers {
             let integers = Integers::new(key, if dtype.size() == 8 { 64 } else { 32 }, a as i64, b as i64);
-            threads::run_chunks(out, 1 << 12, |out, start| {
-                for (i, out) in out.iter_mut().enumerate() {
-                    let i = (start + i) as u64;
-                    *out = match self.from {
-                        Distribution::Integers => T::from_i64(integers.get(i)),
-                        _ => T::from_f64(self.real(key, i)),
-                    };
-                }
-            });
-        });
+            call.fill_from(0, dtype, &numbers(n, |i| integers.get(i)));
+        } else {
+            call.fill_from(0, dtype, &numbers(n, |i| self.real(key, i)));
+        }
     }
 
     /// Number `i`, drawn with the precision of the element type.
@@ -135,6 +129,15 @@ impl Draw {
             }
         }
     }
+}
+
+/// `number(0) .. number(n - 1)`, in parallel.
+fn numbers<T: Element>(n: usize, number: impl Fn(u64) -> T + Sync) -> Vec<T> {
+    let mut all = vec![T::from_i64(0); n];
+    threads::run_chunks(&mut all, 1 << 12, |part, start| {
+        part.iter_mut().enumerate().for_each(|(i, x)| *x = number((start + i) as u64));
+    });
+    all
 }
 
 /// The largest number of the type that is smaller than `x`.

@@ -4,6 +4,7 @@ use super::elementwise::Select;
 use super::movement::Reshape;
 use super::*;
 use lamina_kernels::elementwise::Binary as B;
+use lamina_kernels::reduce as kernels;
 
 /// What to do with the elements along the reduced axes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -167,6 +168,20 @@ impl OpDef for Reduce {
         let (shape, dtype, isa, kind) = (cx.shape(0), cx.dtype(0), cx.isa, self.kind);
         let [outer, reduce, inner] = three_axes(&shape, &self.axes);
         let flops = cx.inputs[0].len() as u64;
+        let fast = match kind {
+            Kind::Sum => Some(kernels::Reduce::Sum),
+            Kind::Mean => Some(kernels::Reduce::Mean),
+            Kind::Prod => Some(kernels::Reduce::Prod),
+            Kind::Max => Some(kernels::Reduce::Max),
+            Kind::Min => Some(kernels::Reduce::Min),
+            Kind::Any | Kind::All => None,
+        };
+        if let (DType::F32, Some(op)) = (dtype, fast) {
+            return Lowering::kernel(self.name(), flops, move |call| {
+                let x = call.input::<f32>(0);
+                kernels::reduce(isa, op, x, [outer, reduce, inner], call.output(0));
+            });
+        }
         Lowering::kernel(self.name(), flops, move |call| {
             with_dtype!(dtype, T => {
                 let x = call.input::<T>(0);

@@ -3,6 +3,7 @@
 use super::reduce::{Kind, Reduce, three_axes};
 use super::*;
 use lamina_kernels::elementwise::Unary as U;
+use lamina_kernels::softmax as kernels;
 
 // --- Softmax
 
@@ -37,12 +38,6 @@ fn each_row([outer, len, inner]: [usize; 3], mut row: impl FnMut(&dyn Fn(usize) 
     }
 }
 
-/// The largest element and the sum of `exp(x - largest)`.
-fn log_sum_exp(row: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
-    let largest = row.clone().fold(f64::NEG_INFINITY, f64::max);
-    (largest, row.map(|x| (x - largest).exp()).sum())
-}
-
 impl OpDef for Softmax {
     fn name(&self) -> &'static str {
         if self.log { "log_softmax" } else { "softmax" }
@@ -62,19 +57,23 @@ impl OpDef for Softmax {
 
     fn lower(&self, cx: &Lower<'_>) -> Lowering {
         let view = three_axes(&cx.shape(0), &[self.axis]);
-        let (log, dtype) = (self.log, cx.dtype(0));
+        let (log, dtype, isa) = (self.log, cx.dtype(0), cx.isa);
         Lowering::kernel(self.name(), 5 * cx.inputs[0].len() as u64, move |call| {
-            with_dtype!(dtype, T => {
-                let x = call.input::<T>(0);
-                let y = call.output::<T>(0);
-                each_row(view, |at| {
-                    let (largest, sum) = log_sum_exp((0..view[1]).map(|k| x[at(k)].to_f64()));
-                    for k in 0..view[1] {
-                        let d = x[at(k)].to_f64() - largest;
-                        y[at(k)] = T::from_f64(if log { d - sum.ln() } else { d.exp() / sum });
-                    }
-                });
+            if dtype == DType::F32 {
+                let (x, y) = (call.input::<f32>(0), call.output::<f32>(0));
+                return if log { kernels::log_softmax(isa, x, view, y) } else { kernels::softmax(isa, x, view, y) };
+            }
+            let mut x = call.wide::<f64>(0, dtype);
+            each_row(view, |at| {
+                let row = (0..view[1]).map(|k| x[at(k)]);
+                let largest = row.clone().fold(f64::NEG_INFINITY, f64::max);
+                let sum: f64 = row.map(|x| (x - largest).exp()).sum();
+                for k in 0..view[1] {
+                    let d = x[at(k)] - largest;
+                    x[at(k)] = if log { d - sum.ln() } else { d.exp() / sum };
+                }
             });
+            call.fill_from(0, dtype, &x);
         })
     }
 
@@ -166,20 +165,25 @@ impl OpDef for SoftmaxGrad {
 
     fn lower(&self, cx: &Lower<'_>) -> Lowering {
         let view = three_axes(&cx.shape(0), &[self.0.axis]);
-        let (log, dtype) = (self.0.log, cx.dtype(0));
+        let (log, dtype, isa) = (self.0.log, cx.dtype(0), cx.isa);
         Lowering::kernel(self.name(), 4 * cx.inputs[0].len() as u64, move |call| {
-            with_dtype!(dtype, T => {
-                let (y, dy) = (call.input::<T>(0), call.input::<T>(1));
-                let dx = call.output::<T>(0);
-                each_row(view, |at| {
-                    let term = |k: usize| dy[at(k)].to_f64() * if log { 1.0 } else { y[at(k)].to_f64() };
-                    let total: f64 = (0..view[1]).map(term).sum();
-                    for k in 0..view[1] {
-                        let (y, dy) = (y[at(k)].to_f64(), dy[at(k)].to_f64());
-                        dx[at(k)] = T::from_f64(if log { dy - y.exp() * total } else { y * (dy - total) });
-                    }
-                });
+            if dtype == DType::F32 {
+                let (y, dy, dx) = (call.input::<f32>(0), call.input::<f32>(1), call.output::<f32>(0));
+                return match log {
+                    true => kernels::log_softmax_grad(isa, y, dy, view, dx),
+                    false => kernels::softmax_grad(isa, y, dy, view, dx),
+                };
+            }
+            let (y, mut d) = (call.wide::<f64>(0, dtype), call.wide::<f64>(1, dtype));
+            each_row(view, |at| {
+                let term = |k: usize| d[at(k)] * if log { 1.0 } else { y[at(k)] };
+                let total: f64 = (0..view[1]).map(term).sum();
+                for k in 0..view[1] {
+                    let (y, dy) = (y[at(k)], d[at(k)]);
+                    d[at(k)] = if log { dy - y.exp() * total } else { y * (dy - total) };
+                }
             });
+            call.fill_from(0, dtype, &d);
         })
     }
 

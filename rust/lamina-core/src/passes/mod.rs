@@ -4,6 +4,7 @@
 //! rewrite; whatever depends on constants alone is folded by the plan's prologue. What remains is here.
 
 mod epilogue;
+mod fold;
 pub mod fuse;
 
 use crate::error::Result;
@@ -27,6 +28,7 @@ pub fn specialise(traced: &Traced, inputs: &[Type]) -> Result<Traced> {
 
 /// Every rewrite, in order.
 pub fn optimise(traced: Traced) -> Result<Traced> {
+    let traced = fold::run(traced)?;
     let traced = epilogue::run(traced)?;
     let traced = fuse::expand(traced)?;
     fuse::run(traced)

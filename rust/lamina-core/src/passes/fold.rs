@@ -1,0 +1,127 @@
+//! Scales of output channels move into the weights: how inference loses its batch normalisation.
+//!
+//! `conv(x, K) * s` is `conv(x, K s)` where `s` has one value per output channel. Both K and s must be static, so that
+//! the product is computed once, in the plan's prologue.
+
+use super::uses;
+use crate::dtype::DType;
+use crate::error::{Result, ShapeError};
+use crate::graph::{Graph, Value};
+use crate::ops::conv::Mixing;
+use crate::ops::elementwise::Binary;
+use crate::ops::matmul::MatMul;
+use crate::ops::movement::Reshape;
+use crate::ops::source::Source;
+use crate::ops::{Op, OpDef};
+use crate::plan::Traced;
+use lamina_kernels::elementwise::Binary as B;
+use rustc_hash::FxHashMap;
+use smallvec::smallvec;
+
+/// Folds every scale that has weights before it.
+pub fn run(traced: Traced) -> Result<Traced> {
+    let uses = uses(&traced);
+    let updated: Vec<usize> = traced.updates.iter().map(|u| u.0).collect();
+    let mut fold = Fold { single: FxHashMap::default(), is_static: vec![], updated };
+    let (graph, roots) = traced.graph.rewrite(&traced.roots(), None, |g, old, node, inputs| {
+        let folded = match (&node.op, inputs) {
+            (Op::Binary(Binary(B::Mul)), &[a, b]) => match fold.scale(g, a, b)? {
+                Some(v) => Some(v),
+                None => fold.scale(g, b, a)?,
+            },
+            _ => None,
+        };
+        let new = match folded {
+            Some(v) => smallvec![v],
+            None if node.types.len() == 1 => smallvec![g.add(node.op.clone(), inputs)?],
+            None => g.add_all(node.op.clone(), inputs)?,
+        };
+        let alone = uses.get(&old).copied().unwrap_or(0) == 1 && !fold.single.contains_key(&new[0]);
+        fold.single.insert(new[0], alone);
+        Ok(new)
+    })?;
+    Ok(traced.with_graph(graph, &roots))
+}
+
+struct Fold {
+    /// Values that one node alone reads.
+    single: FxHashMap<Value, bool>,
+    /// By node: whether it depends on constants and unchanging variables only.
+    is_static: Vec<bool>,
+    /// Variables that the plan changes.
+    updated: Vec<usize>,
+}
+
+impl Fold {
+    fn is_static(&mut self, g: &Graph, v: Value) -> bool {
+        for i in self.is_static.len()..=v.node as usize {
+            let node = &g.nodes()[i];
+            let known = match &node.op {
+                Op::Source(Source::Input(_)) => false,
+                Op::Source(Source::Variable(k)) => !self.updated.contains(&(*k as usize)),
+                Op::Source(_) => true,
+                _ => node.inputs.iter().all(|v| self.is_static[v.node as usize]),
+            };
+            self.is_static.push(known);
+        }
+        self.is_static[v.node as usize]
+    }
+
+    /// A static vector over the last axis of `like`.
+    fn is_channel_vector(&mut self, g: &Graph, v: Value, like: Value) -> bool {
+        let (ty, like) = (g.ty(v), g.ty(like));
+        let channels = like.dims.last().copied().flatten();
+        ty.dtype == DType::F32
+            && ty.rank() <= like.rank()
+            && ty.dims.last().copied().flatten() == channels
+            && ty.elements() == channels
+            && ty.rank() > 0
+            && self.is_static(g, v)
+    }
+
+    /// `v * s`, with the scale moved into the weights that made `v`.
+    fn scale(&mut self, g: &mut Graph, v: Value, s: Value) -> Result<Option<Value>, ShapeError> {
+        if g.ty(v).dtype != DType::F32
+            || !self.single.get(&v).copied().unwrap_or(false)
+            || !self.is_channel_vector(g, s, v)
+        {
+            return Ok(None);
+        }
+        let node = g.node(v).clone();
+        let channels = g.ty(s).elements().expect("checked");
+        let weights = match &node.op {
+            // A bias in between is scaled on its own.
+            Op::Binary(Binary(B::Add)) => {
+                for (sum, bias) in [(node.inputs[0], node.inputs[1]), (node.inputs[1], node.inputs[0])] {
+                    if self.is_channel_vector(g, bias, v) {
+                        if let Some(scaled) = self.scale(g, sum, s)? {
+                            let bias = g.mul(bias, s)?;
+                            return g.sum(scaled, bias).map(Some);
+                        }
+                    }
+                }
+                return Ok(None);
+            }
+            Op::Conv(conv) if conv.epilogue.is_none() => match conv.mixing {
+                Mixing::Groups(_) => vec![channels],
+                Mixing::Depthwise => {
+                    let dims = g.ty(node.inputs[1]).concrete();
+                    vec![dims[2], dims[3]]
+                }
+            },
+            Op::MatMul(MatMul { transpose_b: false, epilogue, .. })
+                if epilogue.is_none() && g.ty(node.inputs[1]).rank() == 2 =>
+            {
+                vec![channels]
+            }
+            _ => return Ok(None),
+        };
+        if !self.is_static(g, node.inputs[1]) {
+            return Ok(None);
+        }
+        let s = g.add(Reshape::to(&weights), &[s])?;
+        let kernel = g.mul(node.inputs[1], s)?;
+        debug_assert_eq!(node.op.name(), g.op(v).name());
+        g.add(node.op, &[node.inputs[0], kernel]).map(Some)
+    }
+}
