@@ -15,6 +15,7 @@ pub mod gemm;
 pub mod isa;
 pub mod memory;
 mod partition;
+pub mod pool;
 pub mod random;
 pub mod reduce;
 mod scratch;
