@@ -497,7 +497,14 @@ impl OpDef for BroadcastLike {
     }
 
     fn infer(&self, x: &[&Type]) -> Result<Types, ShapeError> {
-        BroadcastTo(x[1].dims.clone()).infer(&x[..1])
+        let mut out = BroadcastTo(x[1].dims.clone()).infer(&x[..1])?;
+        // Unlike in `BroadcastTo`, an unknown axis of operand 1 is a length: an axis of 1 is repeated to it.
+        for (slot, like) in out[0].dims.iter_mut().zip(&x[1].dims) {
+            if like.is_none() && *slot == Some(1) {
+                *slot = None;
+            }
+        }
+        Ok(out)
     }
 
     fn simplify(&self, g: &mut Graph, x: &[Value]) -> Option<Value> {
