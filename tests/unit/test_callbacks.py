@@ -99,8 +99,15 @@ def test_steps_per_execution_spaces_batch_hooks():
         ("on_train_batch_begin", 0),
         ("on_train_batch_end", 1),
         ("on_train_batch_begin", 2),
-        ("on_train_batch_end", 2),
+        ("on_train_batch_end", 3),
     ]
+    outputs = []
+    net = model(steps_per_execution=2)
+    recorder = callbacks.LambdaCallback(
+        on_predict_batch_end=lambda batch, logs: outputs.append((batch, len(logs["outputs"])))
+    )
+    assert net.predict(X, batch_size=4, verbose=0, callbacks=[recorder]).shape == (12, 1)
+    assert outputs == [(1, 8), (3, 4)]
 
 
 def test_callbacks_know_the_model_and_the_run():

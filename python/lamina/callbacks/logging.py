@@ -93,7 +93,7 @@ class ProgbarLogger(Callback):
         self.progbar = Progbar(self.target, verbose=self.verbose, stateless_metrics=())
 
     def _update(self, batch, logs):
-        self._seen = batch + 1
+        self._seen = batch + 1 if self.target is None else min(batch + 1, self.target)
         if self.progbar.due():
             self.progbar.update(self._seen, pythonify_logs(logs).items(), finalize=False)
         else:

@@ -1,11 +1,11 @@
 """Callbacks that watch a value and act when it improves, or does not."""
 
-import operator
 import os
 import warnings
 
 import numpy as np
 
+from lamina import ops
 from lamina.callbacks.callback import Callback
 from lamina.utils.io_utils import print_msg
 
@@ -41,7 +41,7 @@ class MonitorCallback(Callback):
                 f"{type(self).__name__} callback received monitor={self.monitor!r}, but it is not known whether that "
                 "metric should be maximized or minimized. Pass `mode='max'` or `mode='min'`."
             )
-        self.monitor_op = operator.gt if direction == "up" else operator.lt
+        self.monitor_op = ops.greater if direction == "up" else ops.less
 
     def _metric_direction(self):
         name = self.monitor.removeprefix("val_")
@@ -56,7 +56,7 @@ class MonitorCallback(Callback):
     def _is_improvement(self, value, reference):
         if reference is None:
             return True
-        margin = self.min_delta if self.monitor_op is operator.gt else -self.min_delta
+        margin = self.min_delta if self.monitor_op is ops.greater else -self.min_delta
         return bool(self.monitor_op(value - margin, reference))
 
     def _current(self, logs, what):

@@ -32,8 +32,11 @@ class Outputs:
         self.names = names if len(names) == self.count else [None] * self.count
 
     def flatten(self, nested):
-        """The leaves of something nested exactly as the outputs are."""
+        """The leaves of something nested as the outputs are, or that has the same leaves in other containers."""
         leaves = dict(tree.flatten_with_path(nested))
+        if leaves.keys() != set(self.paths):
+            named = isinstance(nested, dict) and set(nested) == set(self.names)
+            return [nested[name] for name in self.names] if named else list(leaves.values())
         return [leaves[path] for path in self.paths]
 
     def align(self, value, needed=None):

@@ -169,20 +169,25 @@ class Loops:
             )
         self._set_training(stop_predicting=False)
         callbacks.on_predict_begin()
-        batches = []
+        every, batches, group = self.steps_per_execution, [], []
         for step, batch in enumerate(epochs):
-            callbacks.on_predict_batch_begin(step)
-            outputs = function(batch)
-            batches.append(outputs)
-            callbacks.on_predict_batch_end(step, {"outputs": outputs})
+            if not group:
+                first = step
+                callbacks.on_predict_batch_begin(first)
+            group.append(function(batch))
+            if len(group) == every:
+                batches.append(_concatenate(group))
+                group = []
+                callbacks.on_predict_batch_end(first + every - 1, {"outputs": batches[-1]})
             if self.stop_predicting:
                 break
+        if group:
+            batches.append(_concatenate(group))
+            callbacks.on_predict_batch_end(first + every - 1, {"outputs": batches[-1]})
         callbacks.on_predict_end()
         if not batches:
             raise ValueError("`predict` got no batch of data.")
-        if len(batches) == 1:
-            return batches[0]
-        return tree.map_structure(lambda *parts: np.concatenate(parts), *batches)
+        return _concatenate(batches)
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
         """One step of training on one batch. Returns the loss and metrics as `evaluate` does."""
@@ -204,27 +209,27 @@ class Loops:
 
 def _run_epoch(model, epochs, function, callbacks, kind, check=None):
     """One epoch of `function`. Returns the logs of the last step, or None when there was no batch."""
-    stop = "stop_training" if kind == "train" else "stop_evaluating"
-    begin, end = f"on_{kind}_batch_begin", f"on_{kind}_batch_end"
-    begin = getattr(callbacks, begin) if callbacks.listens(begin) else None
-    end = getattr(callbacks, end) if callbacks.listens(end) else None
+    begin, end = (
+        getattr(callbacks, hook) if callbacks.listens(hook) else None
+        for hook in (f"on_{kind}_batch_begin", f"on_{kind}_batch_end")
+    )
+    stop = {"train": "stop_training", "test": "stop_evaluating"}[kind]
     every, logs, step = model.steps_per_execution, None, -1
-    ended = True
     for step, batch in enumerate(epochs):
-        if begin is not None and ended:
+        within = step % every  # position in a group of batches that callbacks see as one
+        if begin is not None and within == 0:
             begin(step)
         if check is not None:
             check(batch)
         logs = function(batch)
-        ended = (step + 1) % every == 0
-        if end is not None and ended:
+        if end is not None and within == every - 1:
             end(step, logs)
         if getattr(model, stop):
             break
-    if end is not None and not ended:
-        end(step, logs)
     if step < 0:
         return None
+    if end is not None and step % every != every - 1:
+        end(step - step % every + every - 1, logs)
     if logs is not None and not isinstance(logs, dict):
         raise TypeError(f"`{kind}_step` should return a dict of logs. Received: {type(logs).__name__}")
     return logs or {}
@@ -239,6 +244,13 @@ def _evaluate_epoch(model, epochs, callbacks, check):
     logs = pythonify_logs(_run_epoch(model, epochs, model.make_test_function(), callbacks, "test", check))
     callbacks.on_test_end(logs)
     return logs
+
+
+def _concatenate(batches):
+    """Structures of arrays, one after another along the batch axis."""
+    if len(batches) == 1:
+        return batches[0]
+    return tree.map_structure(lambda *parts: np.concatenate(parts), *batches)
 
 
 def _one_batch(model, function, data, class_weight, return_dict):

@@ -62,6 +62,11 @@ def pad_sequences(sequences, maxlen=None, dtype="int32", padding="pre", truncati
     for name, side in (("padding", padding), ("truncating", truncating)):
         if side not in ("pre", "post"):
             raise ValueError(f'`{name}` should be "pre" or "post". Received: {side!r}')
+    if isinstance(value, str) and np.dtype(dtype).kind not in "OSU":
+        raise ValueError(
+            f"`dtype` {dtype} is not compatible with `value`'s type: {type(value)}. You should set `dtype=object` for "
+            "variable length strings."
+        )
     for i, sequence in enumerate(sequences):
         if not hasattr(sequence, "__len__"):
             raise ValueError(f"`sequences` should be a list of sequences, but entry {i} is {sequence!r}")
