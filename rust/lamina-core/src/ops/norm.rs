@@ -254,7 +254,8 @@ impl OpDef for Norm {
                 };
             }
             let mut x = call.wide::<f64>(0, dtype);
-            let (gamma, beta) = (gamma.map(|i| call.wide::<f64>(i, dtype)), beta.map(|i| call.wide::<f64>(i, dtype)));
+            let (gamma, beta) =
+                (gamma.map(|i| call.wide::<f64>(i, dtype)), beta.map(|i| call.wide::<f64>(i, dtype)));
             let (mut mean, mut variance) = (vec![0.0; view.stats()], vec![0.0; view.stats()]);
             if !norm.rms {
                 view.each(|i, s, _| mean[s] += x[i] / view.count());

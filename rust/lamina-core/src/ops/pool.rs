@@ -48,7 +48,11 @@ fn each_window(g: &Pool2d, mut visit: impl FnMut(usize, &[usize])) {
 fn first_max<T: Element>(x: &[T], under: &[usize]) -> usize {
     let is_nan = |i: usize| x[i].partial_cmp(&x[i]).is_none();
     let better = |best: usize, i: usize| !is_nan(best) && (x[i] > x[best] || is_nan(i));
-    under.iter().copied().reduce(|best, i| if better(best, i) { i } else { best }).expect("a window covers some input")
+    under
+        .iter()
+        .copied()
+        .reduce(|best, i| if better(best, i) { i } else { best })
+        .expect("a window covers some input")
 }
 
 /// For each output element the element of `from` that stands where `x` has the largest of the window.
@@ -141,7 +145,9 @@ impl OpDef for Pool {
             (PoolKind::Avg, _) => {
                 let x = call.wide::<f64>(0, dtype);
                 let mut y = vec![0.0; g.y_len()];
-                each_window(&g, |o, under| y[o] = under.iter().map(|&i| x[i]).sum::<f64>() / under.len() as f64);
+                each_window(&g, |o, under| {
+                    y[o] = under.iter().map(|&i| x[i]).sum::<f64>() / under.len() as f64
+                });
                 call.fill_from(0, dtype, &y);
             }
         })
@@ -278,7 +284,9 @@ impl OpDef for PoolGrad {
                     let x = call.wide::<f64>(1, dtype);
                     each_window(&g, |o, under| dx[first_max(&x, under)] += dy[o]);
                 } else {
-                    each_window(&g, |o, under| under.iter().for_each(|&i| dx[i] += dy[o] / under.len() as f64));
+                    each_window(&g, |o, under| {
+                        under.iter().for_each(|&i| dx[i] += dy[o] / under.len() as f64)
+                    });
                 }
                 call.fill_from(0, dtype, &dx);
             }

@@ -61,7 +61,11 @@ impl OpDef for Softmax {
         Lowering::kernel(self.name(), 5 * cx.inputs[0].len() as u64, move |call| {
             if dtype == DType::F32 {
                 let (x, y) = (call.input::<f32>(0), call.output::<f32>(0));
-                return if log { kernels::log_softmax(isa, x, view, y) } else { kernels::softmax(isa, x, view, y) };
+                return if log {
+                    kernels::log_softmax(isa, x, view, y)
+                } else {
+                    kernels::softmax(isa, x, view, y)
+                };
             }
             let mut x = call.wide::<f64>(0, dtype);
             each_row(view, |at| {
