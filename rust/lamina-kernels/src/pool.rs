@@ -7,6 +7,10 @@
 
 #![allow(clippy::needless_range_loop)] // registers are arrays, indexed in step
 
+mod grad;
+
+pub use grad::{avg_pool_grad, max_pool_grad};
+
 use crate::partition::ranges;
 use crate::simd::Simd;
 use crate::threads::SharedMut;
@@ -265,44 +269,58 @@ impl Window {
         assert!(empty || self.start + last + self.c <= x.len(), "a window lies in the image");
     }
 
-    /// Joins `V` vectors of channels from `channel` on: the elements of each row, then the rows.
+    /// Joins `V` vectors of channels from `channel` on: the elements of each row, then the rows. Each vector has
+    /// `left` lanes, or all where there are more.
     ///
     /// # Safety
-    /// `x` holds the window, which has `V * LANES` channels from there on.
+    /// `x` holds the window, and its pixels these channels.
     #[inline(always)]
-    unsafe fn join<S: Simd, K: Kind, const V: usize>(self, s: S, x: &[f32], channel: usize) -> [S::V; V] {
+    unsafe fn join<S: Simd, K: Kind, const V: usize>(
+        self,
+        s: S,
+        x: &[f32],
+        channel: usize,
+        left: usize,
+    ) -> [S::V; V] {
         if self.rows == 0 || self.cols == 0 {
             return [s.splat(K::NONE); V];
         }
         let first = x.as_ptr().wrapping_add(self.start + channel);
         // SAFETY: the caller's contract.
-        let mut joined = unsafe { self.join_line::<S, K, V>(s, first) };
-        for row in 1..self.rows {
-            // SAFETY: the caller's contract.
-            let line = unsafe { self.join_line::<S, K, V>(s, first.wrapping_add(row * self.line)) };
-            for v in 0..V {
-                joined[v] = K::join(s, joined[v], line[v]);
+        unsafe {
+            let mut joined = self.join_line::<S, K, V>(s, first, left);
+            for row in 1..self.rows {
+                let line = self.join_line::<S, K, V>(s, first.add(row * self.line), left);
+                for v in 0..V {
+                    joined[v] = K::join(s, joined[v], line[v]);
+                }
             }
+            joined
         }
-        joined
     }
 
     /// Joins one row of the window, which begins at `first`.
     ///
     /// # Safety
-    /// The row has `V * LANES` channels from `first` on.
+    /// The row's pixels have these channels.
     #[inline(always)]
-    unsafe fn join_line<S: Simd, K: Kind, const V: usize>(self, s: S, first: *const f32) -> [S::V; V] {
+    unsafe fn join_line<S: Simd, K: Kind, const V: usize>(
+        self,
+        s: S,
+        first: *const f32,
+        left: usize,
+    ) -> [S::V; V] {
         let mut line = [s.splat(K::NONE); V];
-        for v in 0..V {
-            // SAFETY: the caller's contract.
-            line[v] = unsafe { s.load(first.wrapping_add(v * S::LANES)) };
-        }
-        for col in 1..self.cols {
-            let pixel = first.wrapping_add(col * self.c);
+        // SAFETY: the caller's contract.
+        unsafe {
             for v in 0..V {
-                // SAFETY: the caller's contract.
-                line[v] = K::join(s, line[v], unsafe { s.load(pixel.wrapping_add(v * S::LANES)) });
+                line[v] = load(s, first.add(v * S::LANES), left);
+            }
+            for col in 1..self.cols {
+                let pixel = first.add(col * self.c);
+                for v in 0..V {
+                    line[v] = K::join(s, line[v], load(s, pixel.add(v * S::LANES), left));
+                }
             }
         }
         line
@@ -318,7 +336,7 @@ fn pixel<S: Simd, K: Kind>(s: S, window: Window, x: &[f32], y: &mut [f32]) {
     // SAFETY: x holds the window; every vector ends at or before the last channel.
     unsafe {
         while c + 4 * S::LANES <= channels {
-            for (v, joined) in window.join::<S, K, 4>(s, x, c).into_iter().enumerate() {
+            for (v, joined) in window.join::<S, K, 4>(s, x, c, S::LANES).into_iter().enumerate() {
                 s.store(y.as_mut_ptr().add(c + v * S::LANES), K::finish(s, joined, count));
             }
             c += 4 * S::LANES;
@@ -326,7 +344,7 @@ fn pixel<S: Simd, K: Kind>(s: S, window: Window, x: &[f32], y: &mut [f32]) {
         while c < channels {
             // The last vector may do some channels once more.
             let at = c.min(channels - S::LANES);
-            let [joined] = window.join::<S, K, 1>(s, x, at);
+            let [joined] = window.join::<S, K, 1>(s, x, at, S::LANES);
             s.store(y.as_mut_ptr().add(at), K::finish(s, joined, count));
             c += S::LANES;
         }
@@ -434,185 +452,6 @@ unsafe fn load<S: Simd>(s: S, p: *const f32, left: usize) -> S::V {
 unsafe fn store<S: Simd>(s: S, p: *mut f32, v: S::V, left: usize) {
     // SAFETY: the caller's contract.
     unsafe { if left >= S::LANES { s.store(p, v) } else { s.store_partial(p, v, left) } }
-}
-
-/// The gradient of [`max_pool`] with respect to its input: each window's `dy` goes to its first largest element in
-/// row-major order, where NaN counts as infinity; elements under several windows get the sum.
-///
-/// # Panics
-/// As [`max_pool`].
-pub fn max_pool_grad(isa: Isa, g: &Pool2d, x: &[f32], dy: &[f32], dx: &mut [f32]) {
-    assert_eq!(dx.len(), x.len(), "the input gradient is as long as the input");
-    g.check(x.len(), dy.len());
-    if g.y_len() == 0 {
-        return dx.fill(0.0);
-    }
-    // Windows that hang over the border of a block are searched in both blocks.
-    let shared = g.kh.saturating_sub(g.stride.0);
-    let line = g.w * g.c;
-    let block = (4 * shared).max((1 << 13) / line.max(1)).max(1).next_multiple_of(g.stride.0);
-    let blocks = g.h.div_ceil(block);
-    let dx = SharedMut::new(dx);
-    ranges(g.n * blocks, block * line * 4 * g.kh * g.kw / (g.stride.0 * g.stride.1), |units| {
-        for unit in units {
-            let (image, first) = (unit / blocks, unit % blocks * block);
-            let rows = first..(first + block).min(g.h);
-            // SAFETY: blocks are disjoint rows of images.
-            let dx = unsafe { dx.slice((image * g.h + first) * line, rows.len() * line) };
-            dispatch!(isa, route, (g: &Pool2d, x: &[f32], dy: &[f32], image: usize, rows: Range<usize>, dx: &mut [f32]));
-        }
-    });
-}
-
-/// The gradient of these rows of an image.
-#[inline(always)]
-fn route<S: Simd>(s: S, g: &Pool2d, x: &[f32], dy: &[f32], image: usize, rows: Range<usize>, dx: &mut [f32]) {
-    // Where each element has its one window, its gradient is written and not added.
-    let once = g.rows().tiles() && g.cols().tiles();
-    if !once {
-        dx.fill(0.0);
-    }
-    for oy in g.rows().over(rows.clone()) {
-        let down = g.rows().under(oy);
-        let own = down.start.max(rows.start)..down.end.min(rows.end);
-        for ox in 0..g.ow {
-            let across = g.cols().under(ox);
-            let window = Window::new(g, image, &down, &across);
-            let dy = &dy[((image * g.oh + oy) * g.ow + ox) * g.c..][..g.c];
-            // Which rows of the window are this block's, and where they go.
-            let mine = own.start - down.start..own.end - down.start;
-            let to = &mut dx[((own.start - rows.start) * g.w + across.start) * g.c..];
-            // The windows of most pooling layers: loops of known length.
-            match (once, window.rows, window.cols) {
-                (true, 2, 2) if mine == (0..2) => {
-                    route_pixel::<S, true>(s, Window { rows: 2, cols: 2, ..window }, 0..2, x, dy, to);
-                }
-                (false, 3, 3) if mine == (0..3) => {
-                    route_pixel::<S, false>(s, Window { rows: 3, cols: 3, ..window }, 0..3, x, dy, to);
-                }
-                (true, ..) => route_pixel::<S, true>(s, window, mine, x, dy, to),
-                (false, ..) => route_pixel::<S, false>(s, window, mine, x, dy, to),
-            }
-        }
-    }
-}
-
-/// Gives `dy` to the first largest element of each channel, where it lies in `rows` of the window, which `dx`
-/// begins with; the other elements get 0 where `ONCE`, else nothing.
-#[inline(always)]
-fn route_pixel<S: Simd, const ONCE: bool>(
-    s: S,
-    window: Window,
-    rows: Range<usize>,
-    x: &[f32],
-    dy: &[f32],
-    dx: &mut [f32],
-) {
-    window.check(x);
-    if window.rows == 0 || window.cols == 0 {
-        return;
-    }
-    Window { start: 0, rows: rows.len(), ..window }.check(dx);
-    let (infinity, zero) = (s.splat(f32::INFINITY), s.zero());
-    for c in (0..window.c).step_by(S::LANES) {
-        let left = window.c - c;
-        let first = x.as_ptr().wrapping_add(window.start + c);
-        // SAFETY: x holds the window and dx its rows, both checked, with `left` channels from c on.
-        unsafe {
-            let mut max = load(s, first, left);
-            for row in 0..window.rows {
-                for col in usize::from(row == 0)..window.cols {
-                    max = s.max(load(s, first.add(window.place(row, col)), left), max);
-                }
-            }
-            // Nothing but NaN and infinity is not below infinity.
-            max = s.select(s.eq(max, max), max, infinity);
-            let mut rest = load(s, dy.as_ptr().add(c), left);
-            for row in 0..rows.end {
-                for col in 0..window.cols {
-                    let x = load(s, first.add(window.place(row, col)), left);
-                    let below = s.lt(x, max);
-                    let given = s.select(below, zero, rest);
-                    rest = s.select(below, rest, zero);
-                    if row >= rows.start {
-                        let to = dx.as_mut_ptr().add(window.place(row - rows.start, col) + c);
-                        let sum = if ONCE { given } else { s.add(load(s, to, left), given) };
-                        store(s, to, sum, left);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// The gradient of [`avg_pool`] with respect to its input: each window's `dy` in equal shares.
-///
-/// # Panics
-/// As [`max_pool`].
-pub fn avg_pool_grad(isa: Isa, g: &Pool2d, dy: &[f32], dx: &mut [f32]) {
-    g.check(dx.len(), dy.len());
-    if g.y_len() == 0 || dx.is_empty() {
-        return dx.fill(0.0);
-    }
-    let row = g.w * g.c;
-    let taps = (g.kh * g.kw).div_ceil(g.stride.0 * g.stride.1);
-    let dx = SharedMut::new(dx);
-    ranges(g.n * g.h, row * (1 + taps), |rows| {
-        // SAFETY: the ranges are disjoint.
-        let dx = unsafe { dx.slice(rows.start * row, rows.len() * row) };
-        scratch::with(g.kh.div_ceil(g.stride.0) * g.ow, |weights: &mut [f32]| {
-            dispatch!(isa, share, (
-                g: &Pool2d,
-                dy: &[f32],
-                rows: Range<usize>,
-                weights: &mut [f32],
-                dx: &mut [f32],
-            ));
-        });
-    });
-}
-
-/// The gradient of rows of images, counted through the batch; `weights` has room for a row of windows times how
-/// many of them lie over one another.
-#[inline(always)]
-fn share<S: Simd>(s: S, g: &Pool2d, dy: &[f32], rows: Range<usize>, weights: &mut [f32], dx: &mut [f32]) {
-    for (row, dx) in rows.zip(dx.chunks_exact_mut(g.w * g.c)) {
-        let (image, y) = (row / g.h, row % g.h);
-        let down = g.rows().over(y..y + 1);
-        for (oy, weights) in down.clone().zip(weights.chunks_exact_mut(g.ow)) {
-            let height = g.rows().under(oy).len();
-            for (ox, weight) in weights.iter_mut().enumerate() {
-                *weight = 1.0 / (height * g.cols().under(ox).len()) as f32;
-            }
-        }
-        let line = g.ow * g.c;
-        let dy = &dy[(image * g.oh + down.start) * line..][..down.len() * line];
-        let (cols, mut across) = (g.cols(), 0..0);
-        for (x, dx) in dx.chunks_exact_mut(g.c).enumerate() {
-            // The windows over x, from those over the pixel before it.
-            while across.end < g.ow && across.end * cols.stride <= x + cols.pad {
-                across.end += 1;
-            }
-            while across.start < across.end && across.start * cols.stride + cols.window <= x + cols.pad {
-                across.start += 1;
-            }
-            for c in (0..g.c).step_by(S::LANES) {
-                let left = g.c - c;
-                let mut sum = s.zero();
-                // SAFETY: dy and weights hold the rows `down` of ow windows; `left` channels from c on.
-                unsafe {
-                    for oy in 0..down.len() {
-                        for ox in across.clone() {
-                            let dy = load(s, dy.as_ptr().add((oy * g.ow + ox) * g.c + c), left);
-                            let weight = *weights.get_unchecked(oy * g.ow + ox);
-                            sum = s.fma(dy, s.splat(weight), sum);
-                        }
-                    }
-                    store(s, dx.as_mut_ptr().add(c), sum, left);
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]
