@@ -57,6 +57,17 @@ bench: $(STAMP)-extension ## kernels beside their rivals, then models
 	cargo bench --package lamina-bench-kernels
 	$(BIN)/python benches/models/bench.py
 
+PEERS := benches/.venv-peers
+$(PEERS)/.stamp: benches/peers/requirements.txt $(RUST) pyproject.toml
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --upgrade pip "maturin>=1.8,<2"
+	$(PEERS)/bin/python -m pip install --quiet -r benches/peers/requirements.txt
+	VIRTUAL_ENV=$(CURDIR)/$(PEERS) PATH="$(CURDIR)/$(PEERS)/bin:$$PATH" $(PEERS)/bin/maturin develop --release --quiet
+	touch $@
+
+bench-peers: $(PEERS)/.stamp ## lamina beside TensorFlow, JAX, ONNX Runtime, OpenVINO and LiteRT
+	$(PEERS)/bin/python benches/peers/run.py
+
 docs: ## the crates' documentation
 	cargo doc --workspace --no-deps --open
 

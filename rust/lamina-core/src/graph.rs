@@ -163,24 +163,27 @@ impl Graph {
     /// Adds an op; its first output comes back (see [`Graph::add_all`] for several). An equal node, or a
     /// simpler value, is reused.
     pub fn add(&mut self, op: impl Into<Op>, inputs: &[Value]) -> Result<Value, ShapeError> {
-        let op = op.into();
-        if let Some(v) = op.simplify(self, inputs) {
-            return Ok(v);
-        }
-        let inputs: Inputs = inputs.into();
-        if let Some(&node) = self.seen.get(&(op.clone(), inputs.clone())) {
-            return Ok(Value { node, output: 0 });
-        }
-        let types = {
-            let operand_types: SmallVec<[&Type; 4]> = inputs.iter().map(|&v| self.ty(v)).collect();
-            op.infer(&operand_types)?
-        };
-        Ok(self.push(op, inputs, types))
+        Ok(self.add_all(op, inputs)?[0])
     }
 
-    /// Adds an op with several outputs.
+    /// Adds an op; all its outputs come back.
     pub fn add_all(&mut self, op: impl Into<Op>, inputs: &[Value]) -> Result<SmallVec<[Value; 3]>, ShapeError> {
-        let first = self.add(op, inputs)?;
+        let op = op.into();
+        if let Some(v) = op.simplify(self, inputs) {
+            // Only ops with one output simplify; the value may be any output of another node.
+            return Ok(smallvec![v]);
+        }
+        let inputs: Inputs = inputs.into();
+        let first = match self.seen.get(&(op.clone(), inputs.clone())) {
+            Some(&node) => Value { node, output: 0 },
+            None => {
+                let types = {
+                    let operand_types: SmallVec<[&Type; 4]> = inputs.iter().map(|&v| self.ty(v)).collect();
+                    op.infer(&operand_types)?
+                };
+                self.push(op, inputs, types)
+            }
+        };
         let count = self.node(first).types.len() as u32;
         Ok((0..count).map(|output| Value { node: first.node, output }).collect())
     }

@@ -8,18 +8,21 @@
 //! reach an instruction that the machine lacks, and a test can run each path that it has.
 
 pub mod conv;
+pub mod denormals;
 pub mod depthwise;
 pub mod elementwise;
 pub mod epilogue;
 pub mod gemm;
 pub mod isa;
 pub mod memory;
+pub mod norm;
 mod partition;
 pub mod pool;
 pub mod random;
 pub mod reduce;
 mod scratch;
 pub mod simd;
+pub mod softmax;
 pub mod threads;
 pub mod vmath;
 

@@ -5,6 +5,7 @@
 //! child makes its own. A call allocates nothing: it lends the workers a pointer to its own stack, wakes
 //! them, takes part in the work, and waits.
 
+use crate::denormals::FlushDenormals;
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -98,6 +99,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Shared {
     fn worker(&self) {
+        let _flush = FlushDenormals::start();
         let mut seen = 0;
         loop {
             let mut spins = 0;

@@ -5,6 +5,7 @@
 
 mod epilogue;
 mod fold;
+mod layout;
 pub mod fuse;
 
 use crate::error::Result;
@@ -28,6 +29,7 @@ pub fn specialise(traced: &Traced, inputs: &[Type]) -> Result<Traced> {
 
 /// Every rewrite, in order.
 pub fn optimise(traced: Traced) -> Result<Traced> {
+    let traced = layout::run(traced)?;
     let traced = fold::run(traced)?;
     let traced = epilogue::run(traced)?;
     let traced = fuse::expand(traced)?;

@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::ops::Call;
 use crate::tensor::{Buffer, Tensor};
 use crate::variable::Variable;
+use lamina_kernels::denormals::FlushDenormals;
 use lamina_kernels::memory::{AlignedBytes, Block, Frame};
 use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
 
@@ -26,6 +27,7 @@ impl Plan {
     ///
     /// Variables change only here, and only as a whole: an error leaves the step's updates undone.
     pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        let _flush = FlushDenormals::start();
         let statics = self.statics()?;
         let mut buffers: Vec<AlignedBytes> =
             self.outputs.iter().map(|ty| AlignedBytes::zeroed(ty.bytes())).collect();
