@@ -23,9 +23,9 @@ import lamina
 def _same_start():
     """Seeds everything and starts names anew, so that no test depends on the ones before it."""
     lamina.utils.set_random_seed(1234)
-    lamina.utils.clear_session()
+    lamina.utils.clear_session(free_memory=False)
     if "keras" in sys.modules:
-        sys.modules["keras"].utils.clear_session()
+        sys.modules["keras"].utils.clear_session(free_memory=False)
     yield
     lamina.config.set_floatx("float32")
     lamina.config.set_image_data_format("channels_last")

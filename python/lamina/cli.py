@@ -10,7 +10,7 @@ def main(argv=None):
     )
     commands = parser.add_subparsers(dest="command", required=True)
     demo = commands.add_parser("demo", help="train a small convolutional network on handwritten digits")
-    demo.add_argument("--epochs", type=int, default=12)
+    demo.add_argument("--epochs", type=int, default=15)
     demo.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(argv)
     from lamina.demo import run

@@ -39,6 +39,7 @@ def build_model():
             layers.Conv2D(64, 3, padding="same", activation="relu"),
             layers.Flatten(),
             layers.Dropout(0.4),
+            layers.Dense(64, activation="relu"),
             layers.Dense(10, activation="softmax"),
         ],
         name="digits",
@@ -83,17 +84,19 @@ def median_time(function, repeats=50):
     return sorted(times)[repeats // 2]
 
 
-def run(epochs=12, seed=0):
+def run(epochs=15, seed=0):
     """Runs the demo. Returns the exit status: 1 when the accuracy on held-out digits stays below 97 %."""
     import lamina
 
-    lamina.utils.set_random_seed(seed)
     (x_train, y_train), (x_test, y_test) = load_digits()
+    lamina.utils.set_random_seed(seed)
     print(f"{len(x_train)} digits to train on, {len(x_test)} held out; images of shape {x_train.shape[1:]}\n")
 
     model = build_model()
     model.summary()
-    model.compile("adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    steps = -(-len(x_train) // 32) * epochs
+    rate = lamina.optimizers.schedules.CosineDecay(2e-3, decay_steps=max(1, steps))
+    model.compile(lamina.optimizers.Adam(rate), loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     start = time.perf_counter()
     model.fit(x_train, y_train, batch_size=32, epochs=epochs, validation_data=(x_test, y_test))
     seconds = time.perf_counter() - start

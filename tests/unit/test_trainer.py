@@ -326,6 +326,16 @@ def test_compiling_again_starts_a_new_optimizer_and_keeps_the_weights():
     assert list(fit(model)) == ["loss"]
 
 
+def test_layers_added_after_training_count():
+    model = compiled()
+    fit(model)
+    assert model.predict(X, verbose=0).shape == (30, 1)
+    model.add(layers.Dense(3))
+    assert model.predict(X, verbose=0).shape == (30, 3)
+    model.pop()
+    assert model.predict(X, verbose=0).shape == (30, 1)
+
+
 def test_the_model_is_built_by_its_first_batch():
     model = lamina.Sequential([layers.Dense(3), layers.Dense(1)])
     model.compile("sgd", loss="mse")

@@ -82,6 +82,7 @@ class Sequential(Model):
             raise ValueError(f"The `Input` of Sequential model '{self.name}' must be its first layer.")
         stack.append(layer)
         self.__dict__["_edits"] += 1
+        self.reset_functions()
 
     def pop(self, rebuild=True):
         """Takes the last layer off and returns it."""
@@ -89,6 +90,7 @@ class Sequential(Model):
             raise ValueError(f"Sequential model '{self.name}' has no layers to pop.")
         layer = self._stack.pop()
         self.__dict__["_edits"] += 1
+        self.reset_functions()
         self._forget(keep=len(self._stack))
         if rebuild:
             self._extend_graph()
