@@ -12,16 +12,9 @@ from lamina.errors import ShapeError, did_you_mean
 from lamina.saving.serialization import serialize_keras_object
 
 _BASE = ("name", "trainable", "dtype")
-# Arguments of `Layer.__init__`, and legacy ones, that no configuration holds.
-_NOT_CONFIG = {
-    "autocast",
-    "weights",
-    "input_shape",
-    "input_dim",
-    "batch_input_shape",
-    "batch_shape",
-    "batch_size",
-}
+_LEGACY_SHAPES = ("input_dim", "input_shape", "batch_input_shape", "batch_shape")
+# Arguments of `Layer.__init__`, and legacy ones, that no configuration holds unless a layer has them itself.
+_NOT_CONFIG = {*_LEGACY_SHAPES, "batch_size", "autocast", "weights"}
 
 
 def layer_config(layer, base):
@@ -43,9 +36,9 @@ def layer_config(layer, base):
         config.update(_attributes(layer, own))
     elif cls.get_config is base.get_config:
         config = {k: v for k, v in config.items() if accepts(cls, k)}
-        config.update(
-            {k: v for k, v in initial_config(layer).items() if k not in _BASE and k not in _NOT_CONFIG}
-        )
+        own = init_signature(cls).parameters
+        given = {k: v for k, v in initial_config(layer).items() if k not in _BASE}
+        config.update({k: v for k, v in given.items() if k in own or k not in _NOT_CONFIG})
     return config
 
 
@@ -54,7 +47,7 @@ def _attributes(layer, own):
     for name, parameter in list(init_signature(own).parameters.items())[1:]:
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             continue
-        if name in _BASE or name in _NOT_CONFIG or name in layer._config_exclude:
+        if name in (*_BASE, "weights", "autocast") or name in layer._config_exclude:
             continue
         value = getattr(layer, name, _given(layer, own, name, parameter.default))
         is_activation = name.endswith("activation") and callable(value)
@@ -78,13 +71,8 @@ def legacy_arguments(layer, kwargs):
     """
     batch_size = kwargs.pop("batch_size", None)
     weights = kwargs.pop("weights", None)
-    given = {
-        name: kwargs.pop(name)
-        for name in ("input_dim", "input_shape", "batch_input_shape", "batch_shape")
-        if kwargs.get(name) is not None
-    }
-    for name in ("input_dim", "input_shape", "batch_input_shape", "batch_shape"):
-        kwargs.pop(name, None)
+    given = {name: kwargs.pop(name, None) for name in _LEGACY_SHAPES}
+    given = {name: value for name, value in given.items() if value is not None}
     if kwargs:
         known = [
             n for c in type(layer).__mro__ if "__init__" in vars(c) for n in init_signature(c).parameters

@@ -118,7 +118,7 @@ def assert_input_compatibility(input_spec, inputs, layer_name, layer=None):
                 f"Full shape received: {tuple(x.shape)}",
                 layer=layer or layer_name,
                 got=tuple(x.shape),
-                axes=_AXES.get(len(x.shape)),
+                axes=_axis_names(len(x.shape), spec.ndim or spec.min_ndim),
                 expected=_words(spec),
                 producer=history[0] if history else None,
                 fix=_rank_fix(spec, x),
@@ -150,6 +150,11 @@ def _problem(spec, shape, x):
     return None
 
 
+def _axis_names(ndim, wanted):
+    """Names for the axes of a value; one that lacks its last axis has the names of what was wanted."""
+    return _AXES[wanted][:-1] if wanted in _AXES and ndim == wanted - 1 else _AXES.get(ndim)
+
+
 def _words(spec):
     if spec.shape is not None:
         return f"shape {spec.shape}"
@@ -158,7 +163,8 @@ def _words(spec):
         names = _AXES.get(spec.ndim)
         words.append(f"{spec.ndim} axes" + (f" = ({', '.join(names)})" if names else ""))
     if spec.min_ndim is not None:
-        words.append(f"at least {spec.min_ndim} axes")
+        names = _AXES.get(spec.min_ndim) if spec.min_ndim > 2 else None
+        words.append(f"at least {spec.min_ndim} axes" + (f" = ({', '.join(names)})" if names else ""))
     if spec.max_ndim is not None:
         words.append(f"at most {spec.max_ndim} axes")
     words += [f"{v} along axis {k}" for k, v in spec.axes.items() if v is not None]
