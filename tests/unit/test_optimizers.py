@@ -11,7 +11,10 @@ from lamina.engine.trace import compile_function
 
 
 def variables():
-    return [lamina.Variable(np.arange(6, dtype="float32").reshape(2, 3), name="kernel"), lamina.Variable(np.ones(3, "float32"), name="bias")]
+    return [
+        lamina.Variable(np.arange(6, dtype="float32").reshape(2, 3), name="kernel"),
+        lamina.Variable(np.ones(3, "float32"), name="bias"),
+    ]
 
 
 def gradients(seed=0):
@@ -19,7 +22,20 @@ def gradients(seed=0):
     return [rng.normal(size=(2, 3)).astype("float32"), rng.normal(size=3).astype("float32")]
 
 
-ALL = ["SGD", "RMSprop", "Adam", "AdamW", "Adamax", "Nadam", "Lamb", "Lion", "Adagrad", "Adadelta", "Ftrl", "Adafactor"]
+ALL = [
+    "SGD",
+    "RMSprop",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "Nadam",
+    "Lamb",
+    "Lion",
+    "Adagrad",
+    "Adadelta",
+    "Ftrl",
+    "Adafactor",
+]
 ALL += ["Muon", "ScheduleFreeAdamW"]
 KINDS = [
     {},
@@ -156,7 +172,9 @@ def test_clipping():
 
 
 def test_infinite_gradient_is_not_clipped_away():
-    a, b = optimizers.SGD(global_clipnorm=1.0)._clip_gradients([np.array([np.inf], "float32"), np.ones(1, "float32")])
+    a, b = optimizers.SGD(global_clipnorm=1.0)._clip_gradients(
+        [np.array([np.inf], "float32"), np.ones(1, "float32")]
+    )
     assert np.isnan(np.asarray(a)).all() and np.isnan(np.asarray(b)).all()
 
 

@@ -137,24 +137,33 @@ def fit_weights(values, sample_weight):
     """Values, and weights ready to multiply them: axes agree from the left, missing ones are added."""
     values, sample_weight = squeeze_or_expand_to_same_rank(values, sample_weight)
     shape, weights = tuple(values.shape), tuple(sample_weight.shape)
-    if len(weights) > len(shape) or any(
-        w not in (None, 1) and v is not None and v != w for v, w in zip(shape, weights, strict=False)
+    if len(weights) > len(shape) or not all(
+        w == 1 or None in (v, w) or v == w for v, w in zip(shape, weights, strict=False)
     ):
-        raise ShapeError(
-            "Argument `sample_weight` does not fit the values it weights. Received: "
-            f"sample_weight.shape={weights}, "
-            f"values.shape={shape}",
-            op="sample_weight",
-            argument="sample_weight",
-            got=weights,
-            expected=f"{shape[:1]} or {shape}",
-            axes=_AXES.get(len(weights)),
-            cause="weights are matched with the values axis by axis, from the batch axis on",
-            fix="pass one weight per sample, or one per value",
-        )
+        raise _weight_mismatch(shape, weights)
     while 0 < len(sample_weight.shape) < len(shape):
         sample_weight = ops.expand_dims(sample_weight, -1)
     return values, sample_weight
+
+
+def _weight_mismatch(shape, weights):
+    cause = "weights are matched with the loss values axis by axis, from the batch axis on"
+    fix = "pass one weight per sample, or one per loss value"
+    if not shape:
+        cause = "the loss is one value for the whole batch, so there is nothing to weight per sample"
+        fix = (
+            "give targets and outputs a last axis (`y[:, None]`), or a Dice loss its axes (`axis=(1, 2, 3)`)"
+        )
+    return ShapeError(
+        "Argument `sample_weight` does not fit the values it weights. "
+        f"Received: sample_weight.shape={weights}, values.shape={shape}",
+        argument="sample_weight",
+        got=weights,
+        expected=" or ".join(str(s) for s in dict.fromkeys((shape[:1], shape))),
+        axes=_AXES.get(len(weights)),
+        cause=cause,
+        fix=fix,
+    )
 
 
 def check_labels(y_true, num_classes, name="sparse_categorical_crossentropy", ignore_class=None):

@@ -3,7 +3,7 @@
 import inspect
 
 from lamina.errors import did_you_mean
-from lamina.optimizers import schedules
+from lamina.optimizers import schedules as schedules
 from lamina.optimizers.adam import Adam, Adamax, AdamW, Lamb, Nadam, ScheduleFreeAdamW
 from lamina.optimizers.adaptive import Adadelta, Adafactor, Adagrad, Ftrl, RMSprop
 from lamina.optimizers.loss_scale import LossScaleOptimizer
@@ -49,6 +49,6 @@ def get(identifier):
     if inspect.isclass(found) and issubclass(found, Optimizer):
         found = found()
     if not isinstance(found, Optimizer):
-        hint = did_you_mean(identifier, [c.__name__ for c in _CLASSES]) if isinstance(identifier, str) else ""
+        hint = did_you_mean(identifier.lower(), KNOWN) if isinstance(identifier, str) else ""
         raise ValueError(f"Could not interpret optimizer identifier: {identifier}.{hint}")
     return found

@@ -85,17 +85,21 @@ class Muon(Optimizer):
             return
         m = momentum.value * self.momentum + g
         self.assign(momentum, m)
-        update = lr * self._orthogonalised(g + m * self.momentum if self.nesterov else m)
-        if self.rms_rate is not None:
-            update = update * (math.sqrt(max(variable.shape)) * self.rms_rate)
-        self.assign_sub(variable, update)
+        update = self.zeropower_via_newtonschulz5(
+            g + m * self.momentum if self.nesterov else m, self.ns_steps
+        )
+        self.assign_sub(variable, self.lr_adjust(lr * update))
 
-    def _orthogonalised(self, x):
+    def lr_adjust(self, x):
+        """`x` times `rms_rate * sqrt(max(rows, columns))`, so that steps are about as large as AdamW's."""
+        return x if self.rms_rate is None else x * (math.sqrt(max(x.shape)) * self.rms_rate)
+
+    def zeropower_via_newtonschulz5(self, x, steps):
         """The orthogonal matrix nearest to `x`, roughly: singular values end between 0.7 and 1.2."""
         tall = x.shape[0] > x.shape[1]
         x = ops.transpose(x) if tall else x
         x = x / (ops.sqrt(ops.sum(ops.square(x))) + 1e-7)
-        for _ in range(self.ns_steps):
+        for _ in range(steps):
             square = ops.matmul(x, ops.transpose(x))
             x = x * self.muon_a + ops.matmul(
                 square * self.muon_b + ops.matmul(square, square) * self.muon_c, x

@@ -104,7 +104,7 @@ class Optimizer:
         self.gradient_accumulation_steps = gradient_accumulation_steps
         self.built = False
         self._variables, self._trainable_variables, self._index = [], [], {}
-        self._averages, self._accumulators = [], []
+        self._model_variables_moving_average, self._accumulated_gradients = [], []
         self._not_decayed, self._not_decayed_pattern = [], None
         self._iterations = self.add_variable((), "zeros", dtype="int32", name="iteration")
         if callable(learning_rate):
@@ -161,9 +161,9 @@ class Optimizer:
     def build(self, variables):
         """Remembers the variables to train and makes the slots. Called by the first `apply` if not before."""
         if self.use_ema:
-            self._averages = self.add_optimizer_variables(variables, "average")
+            self._model_variables_moving_average = self.add_optimizer_variables(variables, "average")
         if self.gradient_accumulation_steps:
-            self._accumulators = self.add_optimizer_variables(variables, "gradient_accumulator")
+            self._accumulated_gradients = self.add_optimizer_variables(variables, "gradient_accumulator")
         self._trainable_variables = list(variables)
         self._index = {id(v): i for i, v in enumerate(variables)}
         self.built = True
@@ -184,8 +184,8 @@ class Optimizer:
         return self._index[id(variable)]
 
     def step_number(self, dtype):
-        """The number of the update in progress, from 1, in `dtype`."""
-        return ops.cast(self.iterations, dtype) + 1.0
+        """The number of the update in progress, from 1; float32 for a smaller `dtype`, where 0.999 is 1."""
+        return ops.cast(self.iterations, "float32" if dtype in ("float16", "bfloat16") else dtype) + 1.0
 
     # ------------------------------------------------------------------------------------------ the update
 
@@ -262,7 +262,7 @@ class Optimizer:
     def _update(self, grads, variables):
         steps = self.gradient_accumulation_steps
         if steps:
-            accumulators = [self._accumulators[self._get_variable_index(v)] for v in variables]
+            accumulators = [self._accumulated_gradients[self._get_variable_index(v)] for v in variables]
             sums = [g + a.value for g, a in zip(grads, accumulators, strict=True)]
             due = ops.equal((self._iterations.value + 1) % steps, 0)
             means = [s / float(steps) for s in sums]
@@ -289,7 +289,15 @@ class Optimizer:
 
     def _slots(self):
         """The variables that an update step may change, apart from the model's."""
-        fixed = {id(v) for v in (self._iterations, self._learning_rate, *self._averages, *self._accumulators)}
+        fixed = {
+            id(v)
+            for v in (
+                self._iterations,
+                self._learning_rate,
+                *self._model_variables_moving_average,
+                *self._accumulated_gradients,
+            )
+        }
         return [v for v in self._variables if id(v) not in fixed]
 
     @staticmethod
@@ -374,7 +382,7 @@ class Optimizer:
     def _update_averages(self):
         # The first average is the value itself: momentum is 0 at step 0.
         started = ops.not_equal(self.iterations, 0)
-        for v, average in zip(self._trainable_variables, self._averages, strict=True):
+        for v, average in zip(self._trainable_variables, self._model_variables_moving_average, strict=True):
             momentum = ops.cast(started, v.dtype) * self.ema_momentum
             average.assign(momentum * average.value + (1.0 - momentum) * v.value)
         if self.ema_overwrite_frequency:
@@ -386,13 +394,14 @@ class Optimizer:
             )
 
     def _overwrite_model_variables_with_average_value(self, trainable_variables):
-        if len(trainable_variables) != len(self._averages):
+        averages = self._model_variables_moving_average
+        if len(trainable_variables) != len(averages):
             raise ValueError(
                 f"The length of model variables ({len(trainable_variables)}) to override does not match the "
-                f"length of model variables stored in the optimizer ({len(self._averages)}). Please check if "
+                f"length of model variables stored in the optimizer ({len(averages)}). Please check if "
                 "the optimizer was called on your model."
             )
-        for v, average in zip(trainable_variables, self._averages, strict=True):
+        for v, average in zip(trainable_variables, averages, strict=True):
             v.assign(average.value)
 
     def finalize_variable_values(self, var_list):
@@ -474,10 +483,7 @@ class Optimizer:
 
     def get_config(self):
         rate = self._learning_rate
-        if isinstance(rate, Variable):
-            rate = float(rate.numpy())
-        else:
-            rate = serialize_keras_object(rate)
+        rate = float(rate.numpy()) if isinstance(rate, Variable) else serialize_keras_object(rate)
         config = {"name": self.name, "learning_rate": rate}
         return config | {key: getattr(self, key) for key in (*COMMON_SETTINGS[1:], *self.settings)}
 

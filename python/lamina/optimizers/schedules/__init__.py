@@ -5,7 +5,7 @@ from lamina.optimizers.schedules.schedules import (
     CosineDecayRestarts,
     ExponentialDecay,
     InverseTimeDecay,
-    LearningRateSchedule,
+    LearningRateSchedule as LearningRateSchedule,
     PiecewiseConstantDecay,
     PolynomialDecay,
 )
