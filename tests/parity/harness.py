@@ -70,6 +70,8 @@ def plain(config):
         }
     if isinstance(config, (list, tuple)):
         return [plain(v) for v in config]
+    if isinstance(config, float):
+        return float(np.float32(config))  # Keras rounds the factors of regularizers to it
     return config
 
 

@@ -22,6 +22,8 @@ import lamina
 @pytest.mark.parametrize("shape", [(2, 4), (2, 3, 4), (1, 2, 2, 3)])
 def test_dense(config, shape):
     theirs, ours = check_layer("Dense", config, shape)
+    x = random_array(shape)
+    theirs(x), ours(x)
     assert len(ours.losses) == len(theirs.losses)
 
 
@@ -49,14 +51,20 @@ def test_lora(name):
         "Conv2D": ({"filters": 3, "kernel_size": 2}, random_array((2, 4, 4, 2))),
         "Embedding": ({"input_dim": 6, "output_dim": 3}, np.array([[0, 5], [2, 1]], "int32")),
     }[name]
-    theirs, ours = make_pair(name, {**config[0], "lora_rank": 2, "lora_alpha": 3})
+    theirs, ours = make_pair(name, config[0])
     theirs(config[1]), ours(config[1])
+    # Not by the constructor's `lora_rank` and `lora_alpha`: Keras's Dense and Embedding then forget alpha.
+    theirs.enable_lora(2, lora_alpha=3), ours.enable_lora(2, lora_alpha=3)
     assert [tuple(w.shape) for w in ours.weights] == [tuple(w.shape) for w in theirs.weights]
     assert [w.name for w in ours.trainable_weights] == [w.name for w in theirs.trainable_weights]
     weights = [random_array(w.shape, seed=i) for i, w in enumerate(theirs.weights)]
     theirs.set_weights(weights), ours.set_weights(weights)
     assert_close(ours(config[1]), theirs(config[1]))
     assert ours.get_config()["lora_rank"] == 2
+    made = getattr(lamina.layers, name)(**config[0], lora_rank=2, lora_alpha=3)
+    made(config[1])
+    made.set_weights(weights)
+    assert_close(made(config[1]), theirs(config[1]))
 
 
 @pytest.mark.parametrize("dtype", ["int32", "int64", "uint8", "float32"])

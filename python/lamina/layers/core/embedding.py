@@ -68,3 +68,6 @@ class Embedding(LowRankAdaptation, ParametricLayer):
 
     def compute_mask(self, inputs, mask=None):
         return ops.not_equal(inputs, 0) if self.mask_zero else None
+
+    def get_config(self):
+        return {"activity_regularizer": None, **super().get_config()}

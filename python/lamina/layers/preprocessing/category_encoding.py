@@ -37,12 +37,11 @@ class CategoryEncoding(Layer):
                 f"Received: output_mode={self.output_mode}"
             )
         ids = ops.cast(ops.convert_to_tensor(inputs), "int32")
+        if not ids.shape:
+            ids = ops.expand_dims(ids, 0)  # a single id is a sample of one
         one_hot = ops.one_hot(ids, self.num_tokens, dtype=self.compute_dtype)
-        ndim = len(ids.shape)
-        if ndim == 0:
-            return one_hot
         if self.output_mode == "one_hot":
-            return ops.squeeze(one_hot, -2) if ids.shape[-1] == 1 and ndim > 1 else one_hot
+            return ops.squeeze(one_hot, -2) if len(ids.shape) > 1 and ids.shape[-1] == 1 else one_hot
         if self.output_mode == "multi_hot":
             return ops.max(one_hot, axis=-2)
         if count_weights is not None:
