@@ -74,18 +74,17 @@ class DTypePolicy:
 
 FloatDTypePolicy = DTypePolicy
 Policy = DTypePolicy
-_global = None
+_settings = {"global": None}
 
 
 def global_policy():
     """The policy of layers that are given none."""
-    return _global or DTypePolicy(config.floatx())
+    return _settings["global"] or DTypePolicy(config.floatx())
 
 
 def set_global_policy(policy):
     """Sets the policy of layers that are given none; `None` means `floatx` again."""
-    global _global
-    _global = None if policy is None else get(policy)
+    _settings["global"] = None if policy is None else get(policy)
 
 
 def get(identifier):

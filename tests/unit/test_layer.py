@@ -107,7 +107,7 @@ def test_build_with_arguments_that_call_lacks():
         def call(self, a, b):
             return a
 
-    with pytest.raises(ValueError, match="`c_shape`, but `call\\(\\)` does not have argument `c`"):
+    with pytest.raises(ValueError, match=r"`c_shape`, but `call\(\)` does not have argument `c`"):
         Odd()(np.ones((2, 3), "float32"), b=np.ones((2, 3), "float32"))
 
 
@@ -473,7 +473,7 @@ def test_subclass_of_a_library_layer_keeps_its_config():
 
 
 def test_misspelt_keyword_gets_a_suggestion():
-    with pytest.raises(ValueError, match="Unrecognized keyword arguments.*Did you mean 'activation'"):
+    with pytest.raises(ValueError, match=r"Unrecognized keyword arguments.*Did you mean 'activation'"):
         layers.Dense(3, activaton="relu")
 
 
@@ -525,7 +525,7 @@ def test_errors_in_call_name_the_layer():
         def call(self, x):
             return ops.matmul(x, ops.ones((7, 2)))
 
-    with pytest.raises(ShapeError, match="'bad' \\(Bad\\)"):
+    with pytest.raises(ShapeError, match=r"'bad' \(Bad\)"):
         Bad()(np.ones((2, 3), "float32"))
 
 

@@ -339,12 +339,12 @@ def test_deferred_build():
     model = lamina.Sequential([layers.Dense(4), layers.Dense(2)])
     assert not model.built
     assert model.weights == []
-    with pytest.raises(AttributeError, match="no defined output shape yet.*input shape is unknown"):
+    with pytest.raises(AttributeError, match=r"no defined output shape yet.*input shape is unknown"):
         model.output_shape  # noqa: B018
     assert model(X).shape == (4, 2)
     assert model.built
-    assert model.input_shape == (4, 3) or model.input_shape == (None, 3)
-    assert [w.path for w in model.weights][0] == "sequential/dense/kernel"
+    assert model.input_shape[1:] == (3,)
+    assert model.weights[0].path == "sequential/dense/kernel"
 
 
 def test_build_with_a_shape():
@@ -489,7 +489,7 @@ def test_layers_attribute_is_reserved():
 def test_get_layer():
     model = branched()
     assert model.get_layer(index=2).name == "shared"
-    with pytest.raises(ValueError, match="No such layer: share.*Did you mean 'shared'"):
+    with pytest.raises(ValueError, match=r"No such layer: share.*Did you mean 'shared'"):
         model.get_layer("share")
     with pytest.raises(ValueError, match="only has 6 layers"):
         model.get_layer(index=6)

@@ -205,5 +205,5 @@ def test_functional_config_with_a_loop():
     config = lamina.Model(a, layers.Dense(3, name="y")(x)).get_config()
     config = json.loads(json.dumps(config))
     config["layers"][1]["inbound_nodes"][0]["args"][0]["config"]["keras_history"] = ["y", 0, 0]
-    with pytest.raises(ValueError, match="loops or disconnected nodes.*'x'.*'y'"):
+    with pytest.raises(ValueError, match=r"loops or disconnected nodes.*'x'.*'y'"):
         lamina.Model.from_config(config)

@@ -91,7 +91,7 @@ def test_subclassed_model_shows_shapes():
 
 def test_layer_range():
     assert "first" not in text_of(small(), layer_range=["last", "last"])
-    with pytest.raises(ValueError, match="No layer matches 'lst'.*Did you mean 'last'"):
+    with pytest.raises(ValueError, match=r"No layer matches 'lst'.*Did you mean 'last'"):
         text_of(small(), layer_range=["first", "lst"])
 
 

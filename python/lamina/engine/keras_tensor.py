@@ -174,8 +174,13 @@ COMPARISONS = {
 }
 
 
-def install_operators(cls, operand=lambda x: x):
-    """Gives `cls` Python's operators through `lamina.ops`; `operand(self)` is what takes part."""
+def install_operators(cls, operand=None):
+    """Gives `cls` Python's operators through `lamina.ops`; `operand(self)` takes part, by default itself."""
+
+    def itself(x):
+        return x
+
+    operand = operand or itself
 
     def unary(name):
         return lambda self: getattr(_ops(), name)(operand(self))
@@ -192,7 +197,7 @@ def install_operators(cls, operand=lambda x: x):
         setattr(cls, f"__{python}__", binary(name))
     for python, name in BINARY_OPERATORS.items():
         setattr(cls, f"__r{python}__", reflected(name))
-    cls.__pos__ = lambda self: operand(self)
+    cls.__pos__ = operand
 
 
 def _ops():

@@ -103,8 +103,8 @@ class GradientTape:
         seeds = [None] * len(targets) if output_gradients is None else tree.flatten(output_gradients)
         totals = [None] * len(flat)
         for t, seed in zip(targets, seeds, strict=True):
-            t = t.value if isinstance(t, Variable) else t
-            found = self._tape.gradient(t, flat) if seed is None else self._tape.gradient(t, flat, seed)
+            value = t.value if isinstance(t, Variable) else t
+            found = self._tape.gradient(value, flat, *([] if seed is None else [seed]))
             totals = [
                 b if a is None else a if b is None else a + b for a, b in zip(totals, found, strict=True)
             ]

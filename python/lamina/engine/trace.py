@@ -231,7 +231,7 @@ class _Trace:
 
 
 def _packer(structure, values):
-    """A function from a flat list to `structure` with the symbolic values, which are put into `values`, replaced."""
+    """A function that makes `structure` with other values for its symbolic ones; these go into `values`."""
     if isinstance(structure, Variable):
         structure = structure.value
     if isinstance(structure, _core.SymbolicTensor):

@@ -75,9 +75,9 @@ def assert_input_compatibility(input_spec, inputs, layer_name, layer=None):
     """
     if not input_spec:
         return
-    if isinstance(input_spec, InputSpec) and hasattr(inputs, "shape"):
-        if _problem(input_spec, inputs.shape, inputs) is None:
-            return
+    single = isinstance(input_spec, InputSpec) and hasattr(inputs, "shape")
+    if single and _problem(input_spec, inputs.shape, inputs) is None:
+        return
     specs = tree.flatten(input_spec)
     if isinstance(inputs, dict) and all(s is not None and s.name for s in specs):
         names = [s.name for s in specs]

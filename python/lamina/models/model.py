@@ -86,7 +86,7 @@ class Model(Trainer, Layer):
             return NotImplemented
         if training is not None and not isinstance(training, bool):
             return NotImplemented
-        if not all([is_array(x) for x in (tree.flatten(args[0]) if tree.is_nested(args[0]) else args)]):
+        if not (all(map(is_array, tree.flatten(args[0]))) if tree.is_nested(args[0]) else is_array(args[0])):
             return NotImplemented
         layers = self.__dict__.get("_flat_layers")
         edits = sum([layer._edits for layer in layers]) if layers else -1
