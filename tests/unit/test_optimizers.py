@@ -109,6 +109,26 @@ def test_learning_rate_schedule_and_callable():
     assert float(fixed.learning_rate) == 1.0
 
 
+def test_settings_can_change_between_steps():
+    w, optimizer = lamina.Variable([0.0]), optimizers.SGD(1.0)
+    for clipvalue, expected in ((None, -4.0), (1.0, -5.0), (0.5, -5.5)):
+        optimizer.clipvalue = clipvalue
+        optimizer.apply([np.full(1, 4.0, "float32")], [w])
+        assert float(w.value[0]) == expected
+
+
+def test_one_call_of_the_engine_is_what_op_by_op_is():
+    results = []
+    for eager in (True, False):
+        w, optimizer = variables(), optimizers.Adam(0.1, clipnorm=1.0, weight_decay=0.1)
+        with lamina.engine.scope.flag("eager", eager):
+            for i in range(3):
+                optimizer.apply(gradients(i), w)
+        results.append([v.numpy() for v in [*w, *optimizer.variables]])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
 def test_constraint_holds_after_a_step():
     w = lamina.Variable([0.2, 1.0])
     w.constraint = lamina.constraints.NonNeg()

@@ -5,7 +5,8 @@ import warnings
 
 from lamina import backend, initializers, ops
 from lamina.engine.naming import auto_name
-from lamina.engine.scope import StatelessScope, name_scope
+from lamina.engine.scope import StatelessScope, in_stateless_scope, name_scope
+from lamina.engine.trace import compile_function
 from lamina.engine.variable import Variable
 from lamina.errors import did_you_mean
 from lamina.optimizers.clipping import clipped
@@ -236,13 +237,15 @@ class Optimizer:
                     )
         grads, variables = self._with_gradient(grads, variables)
         grads = [ops.convert_to_tensor(g) for g in grads]
-        if self.loss_scale_factor is not None:
-            grads = [g / self.loss_scale_factor for g in grads]
-        self._update(grads, variables)
+        if self._compiled is None:
+            self._compiled = compile_function(self._update, static_batch=True)
+        # One call of the engine, unless a trace is open or what runs here may be Python that cannot be traced.
+        traceable = type(self).__module__.startswith("lamina.") and not in_stateless_scope()
+        rate_is_data = isinstance(self._learning_rate, (Variable, LearningRateSchedule))
+        (self._compiled if traceable and rate_is_data else self._update)(grads, variables)
         for v in variables:
             if v.constraint is not None:
                 v.assign(v.constraint(v.value))
-        self._iterations.assign_add(1)
 
     @staticmethod
     def _with_gradient(grads, variables):
@@ -260,6 +263,8 @@ class Optimizer:
         return [g for g, _ in pairs], [v for _, v in pairs]
 
     def _update(self, grads, variables):
+        if self.loss_scale_factor is not None:
+            grads = [g / self.loss_scale_factor for g in grads]
         steps = self.gradient_accumulation_steps
         if steps:
             accumulators = [self._accumulated_gradients[self._get_variable_index(v)] for v in variables]
@@ -273,6 +278,7 @@ class Optimizer:
             self._step(grads, variables)
         if self.use_ema:
             self._update_averages()
+        self._iterations.assign_add(1)
 
     def _step(self, grads, variables):
         grads = self._clip_gradients(grads)
@@ -495,6 +501,14 @@ class Optimizer:
                 config["learning_rate"], custom_objects=custom_objects
             )
         return cls(**config)
+
+    def __setattr__(self, name, value):
+        # A changed setting asks for a new trace of the update.
+        self.__dict__["_compiled"] = None
+        super().__setattr__(name, value)
+
+    def __getstate__(self):
+        return {**self.__dict__, "_compiled": None}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
