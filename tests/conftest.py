@@ -1,4 +1,6 @@
-"""Settings for all tests: Keras, the judge of parity, computes with jax on the CPU; every test starts from one seed."""
+"""Settings for all tests: Keras, the judge of parity, computes with jax on the CPU; every test starts from
+one seed.
+"""
 
 import os
 

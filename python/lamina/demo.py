@@ -11,12 +11,13 @@ TARGET = 0.97
 
 
 def load_digits(seed=0):
-    """scikit-learn's 1,797 digits of 8x8 pixels: (x_train, y_train), (x_test, y_test), one in five held out."""
+    """scikit-learn's 1,797 digits of 8x8 pixels, one in five held out: (x, y) to train on, (x, y) to test."""
     try:
         from sklearn.datasets import load_digits as load
     except ImportError:
         raise SystemExit(
-            "The digits of the demo come with scikit-learn:\n  pip install scikit-learn   (or: pip install lamina[demo])"
+            "The digits of the demo come with scikit-learn:\n"
+            "  pip install scikit-learn   (or: pip install lamina[demo])"
         ) from None
     x, y = load(return_X_y=True)
     x = (x.reshape(-1, 8, 8, 1) / 16).astype("float32")
@@ -59,7 +60,7 @@ def draw(image, color):
 
 
 def show(images, labels, probabilities, color, per_row=8):
-    """Prints images side by side with what the model says; a wrong prediction says what it should have been."""
+    """Prints images side by side with what the model says, and with the truth where it is wrong."""
     width = images.shape[2] + 2
     for start in range(0, len(images), per_row):
         part = slice(start, start + per_row)

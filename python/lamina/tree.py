@@ -1,7 +1,8 @@
 """Nested structures of lists, tuples and dicts, as in `keras.tree`.
 
-A *leaf* is anything that is not a list, a tuple or a dict; `None` is a leaf. Dicts are walked by sorted key (an
-`OrderedDict` in its own order), so the order of leaves does not depend on the order in which a dict was filled.
+A *leaf* is anything that is not a list, a tuple or a dict; `None` is a leaf. Dicts are walked by sorted key
+(an `OrderedDict` in its own order), so the order of leaves does not depend on the order in which a dict was
+filled.
 
     >>> from lamina import tree
     >>> tree.flatten({"b": [1, 2], "a": 3})
@@ -83,7 +84,8 @@ def flatten_with_path(structure):
 def map_structure(func, *structures, none_is_leaf=True):
     """Applies `func` to the corresponding leaves of structures that are alike.
 
-    Raises `ValueError` when they are not. With `none_is_leaf=False`, `None` stays `None` and `func` never sees it.
+    Raises `ValueError` when they are not. With `none_is_leaf=False`, `None` stays `None` and `func` never
+    sees it.
     """
     if not structures:
         raise ValueError("Must provide at least one structure")
@@ -91,7 +93,7 @@ def map_structure(func, *structures, none_is_leaf=True):
 
 
 def map_structure_up_to(shallow_structure, func, *structures):
-    """Like `map_structure`, but stops where `shallow_structure` has a leaf: `func` gets what lies below it."""
+    """Like `map_structure`, but stops where `shallow_structure` has a leaf: `func` gets what lies below."""
     if not structures:
         raise ValueError("Must provide at least one structure")
     return _map(func, shallow_structure, structures, True, deep=False)
@@ -119,17 +121,22 @@ def assert_same_structure(a, b):
 
 
 def assert_same_paths(a, b):
-    """Raises `ValueError` unless the leaves of `a` and `b` have the same paths (a list and a tuple are alike)."""
+    """Raises `ValueError` unless the leaves of `a` and `b` have the same paths (a list and a tuple are
+    alike).
+    """
     paths_a, paths_b = ({path for path, _ in flatten_with_path(s)} for s in (a, b))
     if paths_a != paths_b:
         raise ValueError(
             "`a` and `b` don't have the same paths.\n"
-            f"Only in `a`: {sorted(map(str, paths_a - paths_b))}\nOnly in `b`: {sorted(map(str, paths_b - paths_a))}"
+            f"Only in `a`: {sorted(map(str, paths_a - paths_b))}\nOnly in `b`: "
+            f"{sorted(map(str, paths_b - paths_a))}"
         )
 
 
 def pack_sequence_as(structure, flat_sequence):
-    """Puts the leaves `flat_sequence` into a structure like `structure`. Raises `ValueError` when their counts differ."""
+    """Puts the leaves `flat_sequence` into a structure like `structure`. Raises `ValueError` when their
+    counts differ.
+    """
     leaves = flat_sequence if isinstance(flat_sequence, (list, tuple)) else list(flat_sequence)
     packed, used = _pack(structure, leaves, 0)
     if used != len(leaves):
@@ -145,13 +152,15 @@ def _pack(structure, leaves, used):
         return leaves[used] if used < len(leaves) else None, used + 1
     children = []
     for _, child in _items(structure):
-        child, used = _pack(child, leaves, used)
-        children.append(child)
+        packed, used = _pack(child, leaves, used)
+        children.append(packed)
     return _rebuild(structure, children), used
 
 
 def traverse(func, structure, top_down=True):
-    """Calls `func` on every node; a value other than `None` replaces the node (`MAP_TO_NONE` puts `None` there)."""
+    """Calls `func` on every node; a value other than `None` replaces the node (`MAP_TO_NONE` puts `None`
+    there).
+    """
 
     def children(node):
         return (

@@ -1,4 +1,6 @@
-"""What a user reads when the data, the targets or the arguments of training are wrong: said before anything is computed."""
+"""What a user reads when the data, the targets or the arguments of training are wrong: said before anything
+is computed.
+"""
 
 import numpy as np
 import pytest
@@ -75,7 +77,8 @@ def test_one_sample_without_its_batch_axis(inputs, shape, fix, method):
 
 def test_a_batch_of_numbers_for_a_model_of_one_feature_is_no_single_sample():
     model = net(inputs=(1,))
-    assert model.predict(np.zeros(1, "float32"), verbose=0).shape == (1, 3)
+    with pytest.warns(UserWarning, match="was read as"):
+        assert model.predict(np.zeros(1, "float32"), verbose=0).shape == (1, 3)
     assert model.predict(np.zeros(7, "float32"), verbose=0).shape == (7, 3)
 
 

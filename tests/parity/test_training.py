@@ -15,7 +15,9 @@ WEIGHTS = RNG.uniform(0.1, 2.0, 50).astype("float32")
 
 
 def twins(make, **compiled):
-    """The same model in both libraries, with the same weights, compiled alike (values may be functions of the library)."""
+    """The same model in both libraries, with the same weights, compiled alike (values may be functions of the
+    library).
+    """
     models = [make(lib) for lib in (keras, lamina)]
     models[1].set_weights(models[0].get_weights())
     for net, lib in zip(models, (keras, lamina), strict=True):
@@ -24,7 +26,7 @@ def twins(make, **compiled):
 
 
 def compare_fit(models, x, y, rtol=1e-4, **options):
-    """Fits both and compares histories and final weights. `x` and `y` may be functions that make data anew."""
+    """Fits both and compares histories and final weights. `x` may be a function that makes data anew."""
     options = {"batch_size": 16, "epochs": 3, "shuffle": False, "verbose": 0, **options}
     if callable(x):
         del options["batch_size"]

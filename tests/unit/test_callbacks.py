@@ -166,11 +166,14 @@ def test_something_else_among_callbacks_is_refused():
         fit(model(), "early stopping")
 
 
-# ------------------------------------------------------------------------------------------------ early stopping
+# -------------------------------------------------------------------------------------------- early
+# stopping
 
 
 def feed(callback, values, net=None, monitor="val_loss"):
-    """Shows `values` to a callback, one per epoch, and returns the epoch at which training was stopped (None: never)."""
+    """Shows `values` to a callback, one per epoch, and returns the epoch at which training was stopped (None:
+    never).
+    """
     net = net or model()
     net.stop_training = False
     callback.set_model(net)
@@ -231,7 +234,8 @@ def test_an_unknown_direction_and_an_unknown_monitor_say_so():
         callbacks.EarlyStopping(mode="least")
 
 
-# ------------------------------------------------------------------------------------------------- learning rate
+# ----------------------------------------------------------------------------------------- learning
+# rate
 
 
 def test_the_scheduler_sets_and_logs_the_rate():
@@ -292,7 +296,7 @@ def test_terminate_on_nan():
         model().fit(bad, Y, callbacks=[callbacks.TerminateOnNaN(raise_error=True)], **options)
 
 
-# --------------------------------------------------------------------------------------------------------- files
+# -------------------------------------------------------------------------------------------- files
 
 
 def test_csv_logger_writes_and_appends(tmp_path):
@@ -347,7 +351,8 @@ def test_bad_checkpoints_are_refused(tmp_path):
         fit(model(), callbacks.ModelCheckpoint(tmp_path / "folder.npz", save_weights_only=True))
 
 
-# -------------------------------------------------------------------------------------------------- progress bar
+# ----------------------------------------------------------------------------------------- progress
+# bar
 
 
 def test_the_bar_ends_in_one_line_when_piped(capsys):

@@ -25,7 +25,7 @@ def sizes(batches):
     return [len(batch[0]) for batch in batches]
 
 
-# ---------------------------------------------------------------------------------------------------- arrays
+# ------------------------------------------------------------------------------------------- arrays
 
 
 def test_batches_are_in_order_and_the_last_may_be_smaller():
@@ -69,7 +69,7 @@ def test_the_batch_size_follows_from_the_steps():
 
 @pytest.mark.parametrize("size", [0, -1, 2.5, True, "8"])
 def test_a_bad_batch_size_is_refused(size):
-    with pytest.raises(ValueError, match="batch_size|invalid literal"):
+    with pytest.raises(ValueError, match=r"batch_size|invalid literal"):
         make_source(X, Y, batch_size=size)
 
 
@@ -200,7 +200,7 @@ def test_sparse_matrices_are_made_dense_by_batch():
     )
 
 
-# --------------------------------------------------------------------------------------------------- weights
+# ------------------------------------------------------------------------------------------ weights
 
 
 def test_class_weights_become_sample_weights():
@@ -240,7 +240,7 @@ def test_one_sample_weight_stands_for_all_outputs():
         make_source(X, [Y, Y], [w, w, w])
 
 
-# ----------------------------------------------------------------------------------------------------- split
+# -------------------------------------------------------------------------------------------- split
 
 
 def test_the_last_samples_are_for_validation():
@@ -268,7 +268,8 @@ def test_a_generator_cannot_be_split():
         arrays.train_validation_split((iter([]), None, None), 0.5)
 
 
-# --------------------------------------------------------------------------------------- generators and datasets
+# ----------------------------------------------------------------------------------- generators and
+# datasets
 
 
 class Pairs(PyDataset):
@@ -426,7 +427,7 @@ def test_bad_steps_are_refused(steps):
         Epochs(StreamSource(iter([])), steps)
 
 
-# -------------------------------------------------------------------------------------------------- packing
+# ------------------------------------------------------------------------------------------ packing
 
 
 def test_packing_and_unpacking():

@@ -100,7 +100,8 @@ def test_a_model_of_fixed_batch_size_trains():
     assert model.predict(X, batch_size=10, verbose=0).shape == (30, 1)
 
 
-# ------------------------------------------------------------------------------------------------ custom training
+# ------------------------------------------------------------------------------------------- custom
+# training
 
 
 class Custom(lamina.Sequential):
@@ -254,7 +255,8 @@ def test_loops_by_hand():
     assert_same(reference, functional)
 
 
-# --------------------------------------------------------------------------------------------- loops and results
+# ---------------------------------------------------------------------------------------- loops and
+# results
 
 
 def test_weights_change_only_in_training():
@@ -360,7 +362,7 @@ def test_compile_config_comes_back():
     assert mlp().get_compile_config() == {}
 
 
-# --------------------------------------------------------------------------------------------------- reliability
+# -------------------------------------------------------------------------------------- reliability
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -12,9 +12,9 @@ class Callback:
         model: the model that is trained, evaluated or used.
         params: dict with "verbose", "epochs" and "steps" (None when unknown).
 
-    `logs` is a dict of Python floats. In `on_epoch_end` it has the results of the epoch and, with the prefix `val_`,
-    those of the validation; in `on_*_batch_end` the values so far. Setting `self.model.stop_training = True` stops `fit`
-    after the current batch.
+    `logs` is a dict of Python floats. In `on_epoch_end` it has the results of the epoch and, with the prefix
+    `val_`, those of the validation; in `on_*_batch_end` the values so far. Setting `self.model.stop_training
+    = True` stops `fit` after the current batch.
 
     Example:
 

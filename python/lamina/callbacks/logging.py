@@ -124,7 +124,8 @@ class CSVLogger(Callback):
         self._with_header = not (
             self.append and os.path.exists(self.filename) and os.path.getsize(self.filename)
         )
-        self.csv_file = open(self.filename, "a" if self.append else "w", newline="")
+        # Stays open between epochs; `on_train_end` closes it.
+        self.csv_file = open(self.filename, "a" if self.append else "w", newline="")  # noqa: SIM115
         self.writer = self.keys = None
 
     def on_epoch_end(self, epoch, logs=None):
@@ -154,7 +155,8 @@ class CSVLogger(Callback):
 class LambdaCallback(Callback):
     """A callback made of functions: any hook of `Callback` by its name.
 
-    `on_epoch_begin` and `on_epoch_end` get `(epoch, logs)`, the batch hooks `(batch, logs)`, the others `(logs)`.
+    `on_epoch_begin` and `on_epoch_end` get `(epoch, logs)`, the batch hooks `(batch, logs)`, the others
+    `(logs)`.
 
     Example: `LambdaCallback(on_epoch_end=lambda epoch, logs: print(epoch, logs["loss"]))`
     """

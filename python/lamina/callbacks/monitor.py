@@ -38,8 +38,8 @@ class MonitorCallback(Callback):
         direction = {"min": "down", "max": "up"}.get(self.mode) or self._metric_direction()
         if direction is None:
             raise ValueError(
-                f"{type(self).__name__} callback received monitor={self.monitor!r}, but it is not known whether that "
-                "metric should be maximized or minimized. Pass `mode='max'` or `mode='min'`."
+                f"{type(self).__name__} callback received monitor={self.monitor!r}, but it is not known "
+                "whether that metric should be maximized or minimized. Pass `mode='max'` or `mode='min'`."
             )
         self.monitor_op = ops.greater if direction == "up" else ops.less
 
@@ -207,7 +207,8 @@ class ModelCheckpoint(MonitorCallback):
         monitor, mode: as in `MonitorCallback`.
         verbose: 1 says when it saves.
         save_best_only: save only when `monitor` has improved.
-        save_weights_only: save with `model.save_weights` (a `.weights.h5` or `.npz` file) instead of `model.save`.
+        save_weights_only: save with `model.save_weights` (a `.weights.h5` or `.npz` file) instead of
+            `model.save`.
         save_freq: "epoch", or a number of batches.
         initial_value_threshold: the first value to beat.
     """

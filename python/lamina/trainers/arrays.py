@@ -29,7 +29,8 @@ def is_arrays(value):
 def standardize(value, name, count=None):
     """`value` with an array at every leaf; `None` stays.
 
-    Numbers in nested lists are one array, unless the model takes `count` > 1 inputs and the outer list has as many entries.
+    Numbers in nested lists are one array, unless the model takes `count` > 1 inputs and the outer list has as
+    many entries.
     """
     if value is None:
         return None
@@ -49,7 +50,9 @@ def _holds_numbers(value):
 
 
 def as_array(value, name):
-    """One array with a batch axis. `ValueError` for text, ragged lists and scalars, naming the first bad value."""
+    """One array with a batch axis. `ValueError` for text, ragged lists and scalars, naming the first bad
+    value.
+    """
     if hasattr(value, "tocsr"):  # scipy sparse: rows are made dense batch by batch
         return value.tocsr()
     if isinstance(value, np.ndarray):
@@ -114,14 +117,18 @@ def _numeric(array, name, columns):
 
 
 def target_dtype(array):
-    """The dtype in which the engine should get `array`, or None to leave it: floats become `floatx`, as in Keras."""
+    """The dtype in which the engine should get `array`, or None to leave it: floats become `floatx`, as in
+    Keras.
+    """
     if array.dtype.kind == "f" and array.dtype.name != config.floatx():
         return config.floatx()
     return _WIDER.get(array.dtype.name)
 
 
 def take(array, rows, dtype=None):
-    """`rows` (a slice or an index array) of `array`, as `dtype` when given. A slice of a dense array is a view."""
+    """`rows` (a slice or an index array) of `array`, as `dtype` when given. A slice of a dense array is a
+    view.
+    """
     if hasattr(array, "tocsr"):
         part = array[rows].toarray()
     else:
@@ -153,7 +160,9 @@ def check_cardinality(x, y, sample_weight):
 
 
 def class_weight_to_sample_weights(y, class_weight):
-    """One weight per label of `y` (class indices or one-hot rows): `class_weight[label]`, 1 where it has none."""
+    """One weight per label of `y` (class indices or one-hot rows): `class_weight[label]`, 1 where it has
+    none.
+    """
     if tree.is_nested(y):
         raise ValueError("`class_weight` is only supported for Models with a single output.")
     if y is None:
@@ -178,14 +187,17 @@ def match_sample_weight(y, sample_weight):
         return tree.pack_sequence_as(y, tree.flatten(sample_weight))
     if sample_weight.ndim > 1 and sample_weight.shape[1:] != (1,):
         raise ValueError(
-            "For a model with multiple outputs, a single `sample_weight` array should have one weight per sample: "
-            f"shape (num_samples,). Received shape {sample_weight.shape}. Pass one array per output instead."
+            "For a model with multiple outputs, a single `sample_weight` array should have one weight per "
+            f"sample: shape (num_samples,). Received shape {sample_weight.shape}. Pass one array per "
+            "output instead."
         )
     return tree.map_structure(lambda _: sample_weight, y)
 
 
 def train_validation_split(arrays, validation_split):
-    """((x, y, w), (x, y, w)): the last `validation_split` of the samples, before any shuffling, are for validation."""
+    """((x, y, w), (x, y, w)): the last `validation_split` of the samples, before any shuffling, are for
+    validation.
+    """
     if not 0.0 < validation_split < 1.0:
         raise ValueError(f"`validation_split` should be between 0 and 1. Received: {validation_split}")
     x, y, sample_weight = arrays
@@ -201,8 +213,8 @@ def train_validation_split(arrays, validation_split):
     if split in (0, n):
         raise ValueError(
             f"Training data contains {n} samples, which is not sufficient to split it into a validation and "
-            f"training set as specified by `validation_split={validation_split}`. Either provide more data, or a "
-            "different value for the `validation_split` argument."
+            f"training set as specified by `validation_split={validation_split}`. Either provide more "
+            "data, or a different value for the `validation_split` argument."
         )
 
     def part(start, stop):

@@ -1,4 +1,6 @@
-"""Checks of whole data sets before anything is computed: what only the caller's arrays show, and a trace cannot."""
+"""Checks of whole data sets before anything is computed: what only the caller's arrays show, and a trace
+cannot.
+"""
 
 import numpy as np
 
@@ -14,7 +16,9 @@ _AXES = {
 
 
 def check_inputs(model, batch):
-    """`ShapeError` when `batch` (arrays as the user gave them) has too many arrays, or is one sample without a batch axis."""
+    """`ShapeError` when `batch` (arrays as the user gave them) has too many arrays, or is one sample without
+    a batch axis.
+    """
     inputs = getattr(model, "inputs", None) if model.built else None
     x = batch[0] if isinstance(batch, tuple) else batch
     if not inputs or isinstance(x, dict):
@@ -53,8 +57,8 @@ def _check_batch_axis(model, spec, shape):
             continue
         if len(shape) == len(wanted) and all(w in (None, s) for w, s in zip(wanted, shape, strict=True)):
             raise ShapeError(
-                f"Invalid input shape for input {spec.name}. Expected shape {expected}, but input has incompatible "
-                f"shape {shape}: expected ndim={len(expected)}, found ndim={len(shape)}",
+                f"Invalid input shape for input {spec.name}. Expected shape {expected}, but input has "
+                f"incompatible shape {shape}: expected ndim={len(expected)}, found ndim={len(shape)}",
                 layer=model,
                 argument="x",
                 expected=f"{expected}"

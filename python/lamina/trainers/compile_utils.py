@@ -1,7 +1,8 @@
 """The losses and metrics given to `compile`, matched with the outputs of the model.
 
-Outputs, targets, weights, losses and metrics may each be one thing, a list, or a dict by output name, nested as the
-model's output is. Everything is brought to one flat list in the order of the outputs; the rest is loops over it.
+Outputs, targets, weights, losses and metrics may each be one thing, a list, or a dict by output name, nested
+as the model's output is. Everything is brought to one flat list in the order of the outputs; the rest is
+loops over it.
 """
 
 from lamina import config, losses, ops, tree
@@ -32,7 +33,7 @@ class Outputs:
         self.names = names if len(names) == self.count else [None] * self.count
 
     def flatten(self, nested):
-        """The leaves of something nested as the outputs are, or that has the same leaves in other containers."""
+        """The leaves of something nested as the outputs are, or with the same leaves in other containers."""
         leaves = dict(tree.flatten_with_path(nested))
         if leaves.keys() != set(self.paths):
             named = isinstance(nested, dict) and set(nested) == set(self.names)
@@ -40,7 +41,8 @@ class Outputs:
         return [leaves[path] for path in self.paths]
 
     def align(self, value, needed=None):
-        """`value` (targets or weights) as a flat list, None where an output has none; `None` when it does not fit.
+        """`value` (targets or weights) as a flat list, None where an output has none; `None` when it does not
+        fit.
 
         A dict may go by output name; a list may leave out the outputs that are not `needed`.
         """
@@ -146,8 +148,9 @@ class CompileLoss:
     def __init__(self, loss, loss_weights=None, output_names=None):
         if loss_weights is not None and not isinstance(loss_weights, (list, tuple, dict, int, float)):
             raise ValueError(
-                "Expected `loss_weights` argument to be a float (single output case) or a list, tuple, or dict "
-                f"(multiple output case). Received instead: loss_weights={loss_weights} of type {type(loss_weights)}"
+                "Expected `loss_weights` argument to be a float (single output case) or a list, tuple, or "
+                f"dict (multiple output case). Received instead: loss_weights={loss_weights} of type "
+                f"{type(loss_weights)}"
             )
         for leaf in tree.flatten(loss):
             if isinstance(leaf, str) and leaf.lower() not in ("crossentropy", "ce"):
@@ -210,8 +213,8 @@ class CompileLoss:
                 if not isinstance(node, dict) or key not in node:
                     hint = did_you_mean(key, node) if isinstance(node, dict) and isinstance(key, str) else ""
                     raise KeyError(
-                        f"The path: {(*path, key)} in the `loss` argument, can't be found in the model's output "
-                        f"(`y_pred`), which has: {outputs.describe()}.{hint}"
+                        f"The path: {(*path, key)} in the `loss` argument, can't be found in the model's "
+                        f"output (`y_pred`), which has: {outputs.describe()}.{hint}"
                     )
                 yield from self._spread(inner, node[key], (*path, key))
         else:
@@ -239,7 +242,8 @@ class CompileLoss:
         flat = tree.flatten(weights)
         if len(flat) != len(entries):
             raise ValueError(
-                f"`loss_weights` must match the number of losses, got {len(entries)} losses and {len(flat)} weights."
+                f"`loss_weights` must match the number of losses, got {len(entries)} losses and "
+                f"{len(flat)} weights."
             )
         return flat
 
@@ -262,7 +266,8 @@ class CompileLoss:
                 "y_true and y_pred have different structures.\n"
                 f"y_true: {tree.map_structure(lambda _: '*', y_true)}\n"
                 f"y_pred: {tree.map_structure(lambda _: '*', self._outputs.structure)}\n"
-                f"The model's outputs are: {self._outputs.describe()}. Pass one array of targets for each of them."
+                f"The model's outputs are: {self._outputs.describe()}. Pass one array of targets for each "
+                "of them."
             )
         return targets
 
@@ -293,7 +298,8 @@ def align_weights(outputs, sample_weight, needed=None):
         weights = tree.flatten(sample_weight) * outputs.count
     if weights is None:
         raise ValueError(
-            f"`sample_weight` has {len(tree.flatten(sample_weight))} arrays, but the model has {outputs.count} outputs: "
+            f"`sample_weight` has {len(tree.flatten(sample_weight))} arrays, but the model has "
+            f"{outputs.count} outputs: "
             f"{outputs.describe()}. Pass one array for all, or one per output."
         )
     return weights
@@ -303,7 +309,8 @@ class CompileMetrics:
     """The metrics given to `compile`, one list per output; behaves as one `Metric` whose result is a dict.
 
     Args:
-        metrics: a list for a single output; for several a list or dict with one entry (a metric or a list) per output.
+        metrics: a list for a single output; for several a list or dict with one entry (a metric or a
+            list) per output.
         weighted_metrics: likewise, for metrics that get the sample weights.
         output_names: the names of the model's outputs.
     """
@@ -373,8 +380,8 @@ class CompileMetrics:
                 else ""
             )
             raise ValueError(
-                f"Invalid `{argument}`. `{argument}` should be a dict or a list matching the outputs of the model: "
-                f"{outputs.describe()}, with a metric or a list of metrics for each.\n"
+                f"Invalid `{argument}`. `{argument}` should be a dict or a list matching the outputs of "
+                f"the model: {outputs.describe()}, with a metric or a list of metrics for each.\n"
                 f"Received: {argument}={value}{hint}"
             )
         return [[m for m in tree.flatten(entry) if m is not None] for entry in entries]

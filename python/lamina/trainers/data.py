@@ -1,8 +1,8 @@
 """Data sources: anything a user may give to `fit`, `evaluate` or `predict`, as batches of numpy arrays.
 
-A source has `num_batches` (None when unknown), `restartable` (can it be walked again), `peek()` (a batch to build the
-model on, which consumes nothing) and `__iter__`, which yields the batches of one walk as `x`, `(x,)`, `(x, y)` or
-`(x, y, sample_weight)`: what `train_step` gets. `Epochs` cuts the walks into epochs.
+A source has `num_batches` (None when unknown), `restartable` (can it be walked again), `peek()` (a batch to
+build the model on, which consumes nothing) and `__iter__`, which yields the batches of one walk as `x`,
+`(x,)`, `(x, y)` or `(x, y, sample_weight)`: what `train_step` gets. `Epochs` cuts the walks into epochs.
 """
 
 import itertools
@@ -19,7 +19,9 @@ _END = object()
 
 
 def pack_x_y_sample_weight(x, y=None, sample_weight=None):
-    """`x`, `(x, y)` or `(x, y, sample_weight)`: what `fit` hands to `train_step`. A list or tuple `x` alone becomes `(x,)`."""
+    """`x`, `(x, y)` or `(x, y, sample_weight)`: what `fit` hands to `train_step`. A list or tuple `x` alone
+    becomes `(x,)`.
+    """
     if y is None:
         return (x,) if isinstance(x, (list, tuple)) else x
     return (x, y) if sample_weight is None else (x, y, sample_weight)
@@ -90,7 +92,9 @@ class ArraySource:
 
 
 class StreamSource:
-    """Batches that somebody else makes: a generator, an iterator, or an iterable such as a torch or tensorflow loader."""
+    """Batches that somebody else makes: a generator, an iterator, or an iterable such as a torch or
+    tensorflow loader.
+    """
 
     def __init__(self, batches, class_weight=None, name="The data"):
         self.restartable = not hasattr(batches, "__next__")
@@ -181,8 +185,8 @@ def make_source(
     ):
         if value is not None and x is not None:
             raise ValueError(
-                f"When providing `x` as a {kind}, `{name}` should not be passed. Instead, {what} should be included "
-                f"as part of the {kind}."
+                f"When providing `x` as a {kind}, `{name}` should not be passed. Instead, {what} should be "
+                f"included as part of the {kind}."
             )
     if isinstance(x, PyDataset):
         return PyDatasetSource(x, shuffle, class_weight)
@@ -194,8 +198,9 @@ def make_source(
 class Epochs:
     """The batches of one epoch each time it is iterated.
 
-    Without `steps`, an epoch is one walk over the source. With `steps`, it is that many batches, and the next epoch
-    goes on where the last one stopped; a restartable source starts again when it has been walked to its end.
+    Without `steps`, an epoch is one walk over the source. With `steps`, it is that many batches, and the next
+    epoch goes on where the last one stopped; a restartable source starts again when it has been walked to its
+    end.
     """
 
     def __init__(self, source, steps=None):
@@ -232,9 +237,10 @@ class Epochs:
                     self._walk = None
                     if self.steps is not None or done == 0:
                         warnings.warn(
-                            "Your input ran out of data; interrupting training. Make sure that your dataset or "
-                            "generator can generate at least `steps_per_epoch * epochs` batches. You may need to "
-                            "use the `.repeat()` function when building your dataset.",
+                            "Your input ran out of data; interrupting training. Make sure that your "
+                            "dataset or generator can generate at least `steps_per_epoch * epochs` "
+                            "batches. You may "
+                            "need to use the `.repeat()` function when building your dataset.",
                             stacklevel=3,
                         )
                     else:

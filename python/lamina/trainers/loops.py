@@ -34,17 +34,19 @@ class Loops:
         """Trains for a number of epochs. Returns a `History`.
 
         Args:
-            x: inputs: an array, a list or dict of arrays for several inputs, or a source of batches `(x, y)` or
-                `(x, y, sample_weight)`: a generator, a `PyDataset`, a torch or tensorflow loader.
+            x: inputs: an array, a list or dict of arrays for several inputs, or a source of batches `(x,
+                y)` or `(x, y, sample_weight)`: a generator, a `PyDataset`, a torch or tensorflow loader.
             y: targets; not with a source of batches.
             batch_size: samples per step, 32 by default; the last batch of an epoch may be smaller.
             epochs: index of the epoch to end before (counted from `initial_epoch`).
             verbose: 0 silent, 1 (or "auto") progress bar, 2 a line per epoch.
             callbacks: a list of `Callback`s.
-            validation_split: the last part of the arrays, between 0 and 1, that is evaluated and not trained on.
-            validation_data: `(x, y)`, `(x, y, sample_weight)` or a source of batches to evaluate after each epoch.
-            shuffle: a new order of the samples in each epoch (of the batches of a `PyDataset`); "batch" shuffles
-                within each batch.
+            validation_split: the last part of the arrays, between 0 and 1, that is evaluated and not
+                trained on.
+            validation_data: `(x, y)`, `(x, y, sample_weight)` or a source of batches to evaluate after
+                each epoch.
+            shuffle: a new order of the samples in each epoch (of the batches of a `PyDataset`); "batch"
+                shuffles within each batch.
             class_weight: dict from class index to the weight of its samples.
             sample_weight: one weight per sample.
             steps_per_epoch, validation_steps: batches per epoch; needed for endless sources.
@@ -119,7 +121,8 @@ class Loops:
         callbacks=None,
         return_dict=False,
     ):
-        """The loss and the metrics on data, as a float, a list of floats in the order of the metrics, or a dict.
+        """The loss and the metrics on data, as a float, a list of floats in the order of the metrics, or a
+        dict.
 
         The arguments are those of `fit`.
         """
@@ -284,7 +287,7 @@ def _make_epochs(model, x, y=None, sample_weight=None, batch_size=None, steps=No
 
 
 def _label_check(model, epochs):
-    """Checks all labels at once where they are at hand; returns the check for each batch where they are not."""
+    """Checks all labels at once where they are at hand; else returns the check for each batch."""
     if isinstance(epochs.source, ArraySource):
         checks.check_batch_labels(model._compile_loss, epochs.source.batch)
         return None
@@ -294,7 +297,9 @@ def _label_check(model, epochs):
 
 
 def _prepare(model, function, epochs):
-    """Builds the model and traces the step on the shapes of a first batch, so that errors come before any work."""
+    """Builds the model and traces the step on the shapes of a first batch, so that errors come before any
+    work.
+    """
     if isinstance(epochs.source, ArraySource):
         checks.check_inputs(model, epochs.source.batch)
     if not hasattr(function, "lookup") and model.built:

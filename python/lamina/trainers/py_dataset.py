@@ -19,9 +19,9 @@ def _fetch(index):
 class PyDataset:
     """Base class of datasets written in Python: `__getitem__(index)` returns a whole batch.
 
-    A batch is `(x,)`, `(x, y)`, `(x, y, sample_weight)` or a dict of inputs. `__len__` (or the property `num_batches`,
-    which may be None for an endless dataset) gives the number of batches. `on_epoch_begin` and `on_epoch_end` may be
-    overridden. `fit(shuffle=True)` shuffles the order of the batches.
+    A batch is `(x,)`, `(x, y)`, `(x, y, sample_weight)` or a dict of inputs. `__len__` (or the property
+    `num_batches`, which may be None for an endless dataset) gives the number of batches. `on_epoch_begin` and
+    `on_epoch_end` may be overridden. `fit(shuffle=True)` shuffles the order of the batches.
 
     Args:
         workers: how many threads (or processes) make batches ahead; with 1 thread, none is made ahead.

@@ -16,14 +16,16 @@ from lamina.trainers.loops import Loops
 
 
 class Trainer(Loops):
-    """Mixed into `Model`. `train_step`, `test_step`, `predict_step`, `compute_loss` and `compute_metrics` may be overridden.
+    """Mixed into `Model`. `train_step`, `test_step`, `predict_step`, `compute_loss` and `compute_metrics` may
+    be overridden.
 
-    A step is traced once into one function of the engine that computes the outputs, the loss, its gradients, the
-    optimizer's updates and the metrics; after that, a batch is one call. With `run_eagerly=True` it runs op by op and
-    gives the same numbers.
+    A step is traced once into one function of the engine that computes the outputs, the loss, its gradients,
+    the optimizer's updates and the metrics; after that, a batch is one call. With `run_eagerly=True` it runs
+    op by op and gives the same numbers.
     """
 
-    # On the class, so that a model whose `__init__` has not run far says "not compiled" instead of AttributeError.
+    # On the class, so that a model whose `__init__` has not run far says "not compiled" instead of
+    # AttributeError.
     compiled = False
     optimizer = loss = None
     stop_training = stop_evaluating = stop_predicting = False
@@ -33,7 +35,7 @@ class Trainer(Loops):
     train_function = test_function = predict_function = None
     _compile_loss = _compile_metrics = _loss_tracker = _compile_config = _initial_epoch = None
 
-    # ------------------------------------------------------------------------------------------------- compile
+    # -------------------------------------------------------------------------------------- compile
 
     def compile(
         self,
@@ -51,9 +53,11 @@ class Trainer(Loops):
 
         Args:
             optimizer: an optimizer, or its name.
-            loss: a loss, its name, or a function `f(y_true, y_pred)`; for several outputs a list or dict of them.
+            loss: a loss, its name, or a function `f(y_true, y_pred)`; for several outputs a list or dict
+                of them.
             loss_weights: factors of the losses: a list or dict.
-            metrics: a list; for several outputs a list or dict of lists. "accuracy" picks the kind that fits the shapes.
+            metrics: a list; for several outputs a list or dict of lists. "accuracy" picks the kind that
+                fits the shapes.
             weighted_metrics: likewise, for metrics that get the sample weights.
             run_eagerly: run op by op, for debugging.
             steps_per_execution: batches between two calls of batch callbacks.
@@ -95,7 +99,7 @@ class Trainer(Loops):
         self.reset_functions()
 
     def reset_functions(self):
-        """Forgets the traced steps: the next call traces anew. Needed after changing how the model computes."""
+        """Forgets the traced steps: the next call traces anew, as needed when the model has changed."""
         self._set_training(train_function=None, test_function=None, predict_function=None)
 
     def _set_training(self, **attributes):
@@ -116,8 +120,9 @@ class Trainer(Loops):
 
         if type(self).compile is not Trainer.compile:
             warnings.warn(
-                "`compile()` was not called as part of model loading because the model's `compile()` method is "
-                "custom. Override `get_compile_config()` and `compile_from_config(config)`, or call `compile()` "
+                "`compile()` was not called as part of model loading because the model's `compile()` "
+                "method is custom. Override `get_compile_config()` and `compile_from_config(config)`, or "
+                "call `compile()` "
                 "after loading.",
                 stacklevel=2,
             )
@@ -128,7 +133,7 @@ class Trainer(Loops):
 
     @property
     def metrics(self):
-        """The loss tracker, the compiled metrics, the means of several losses, and the metrics of the layers."""
+        """The loss tracker, the compiled metrics, the means of several losses, the metrics of layers."""
         found = [*self._own_metrics()]
         for layer in self._flatten_layers(include_self=False):
             if not isinstance(layer, Trainer):  # a nested model's training is its own
@@ -162,10 +167,10 @@ class Trainer(Loops):
             results.update(result if isinstance(result, dict) else {metric.name: result})
         return results
 
-    # --------------------------------------------------------------------------------------------------- steps
+    # ---------------------------------------------------------------------------------------- steps
 
     def train_step(self, data):
-        """One step of training on a batch `x`, `(x, y)` or `(x, y, sample_weight)`. Returns a dict of logs."""
+        """A step of training on a batch `x`, `(x, y)` or `(x, y, sample_weight)`. Returns a dict of logs."""
         x, y, sample_weight = unpack_x_y_sample_weight(data)
         with GradientTape() as tape:
             y_pred = forward(self, x, training=True)
@@ -192,7 +197,7 @@ class Trainer(Loops):
         return forward(self, unpack_x_y_sample_weight(data)[0], training=False)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """The total loss: that of `compile`, plus what layers added (regularizers, `add_loss`). A scalar tensor."""
+        """The total loss, a scalar: that of `compile` plus what layers added (regularizers, `add_loss`)."""
         losses = [ops.sum(_as_float(loss)) for loss in self.losses]
         if self._compile_loss is not None:
             loss = self._compile_loss(y, y_pred, sample_weight)
@@ -214,7 +219,7 @@ class Trainer(Loops):
             self._compile_metrics.update_state(y, y_pred, sample_weight)
         return self.get_metrics_result()
 
-    # ------------------------------------------------------------------------------------------------ functions
+    # ------------------------------------------------------------------------------------ functions
 
     def make_train_function(self, force=False):
         """Makes `train_function(batch)` from `train_step`."""

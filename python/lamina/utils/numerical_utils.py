@@ -39,7 +39,9 @@ def to_categorical(x, num_classes=None):
 
 
 def normalize(x, axis=-1, order=2):
-    """`x` divided by its `order`-norm along `axis`; zero rows stay zero. numpy in, numpy out; tensors give tensors."""
+    """`x` divided by its `order`-norm along `axis`; zero rows stay zero. numpy in, numpy out; tensors give
+    tensors.
+    """
     if not isinstance(x, np.ndarray):
         from lamina import ops
 
@@ -64,7 +66,8 @@ def pad_sequences(sequences, maxlen=None, dtype="int32", padding="pre", truncati
             raise ValueError(f'`{name}` should be "pre" or "post". Received: {side!r}')
     if isinstance(value, str) and np.dtype(dtype).kind not in "OSU":
         raise ValueError(
-            f"`dtype` {dtype} is not compatible with `value`'s type: {type(value)}. You should set `dtype=object` for "
+            f"`dtype` {dtype} is not compatible with `value`'s type: {type(value)}. You should set "
+            "`dtype=object` for "
             "variable length strings."
         )
     for i, sequence in enumerate(sequences):

@@ -33,7 +33,8 @@ def _eta(seconds):
 class Progbar:
     """A progress bar with the values of metrics behind it.
 
-    On a terminal the line is redrawn at most every `interval` seconds; in a file or a pipe only the last one is written.
+    On a terminal the line is redrawn at most every `interval` seconds; in a file or a pipe only the last one
+    is written.
 
     Args:
         target: number of steps expected; None when unknown.

@@ -6,7 +6,8 @@ import numpy as np
 
 
 def set_random_seed(seed):
-    """Seeds Python's `random`, numpy and lamina's global `SeedGenerator`: the same program then gives the same numbers.
+    """Seeds Python's `random`, numpy and lamina's global `SeedGenerator`: the same program then gives the
+    same numbers.
 
     Example: `lamina.utils.set_random_seed(0)` before the model is made.
     """
