@@ -104,6 +104,9 @@ impl B<'_> {
 const BLOCK_ROWS: usize = 196;
 const BLOCK_PANELS: usize = 16;
 
+/// Up to this many rows a row-major B is read where it lies: packing would cost more than it gains.
+const IN_PLACE_ROWS: usize = 256;
+
 /// Nanoseconds of work under which waking a thread does not pay.
 const TASK_NS: usize = 10_000;
 
@@ -129,7 +132,7 @@ pub fn gemm(isa: Isa, a: MatRef, b: B, c: &mut [f32], ldc: usize, accumulate: bo
         }
         B::Plain(b) => {
             b.check();
-            let few = m <= 2 * kernels(isa).rows;
+            let few = m <= IN_PLACE_ROWS;
             if b.row_stride == 1 && b.col_stride != 1 && a.col_stride == 1 && m <= small::MAX_DOT_ROWS {
                 small::dots(isa, a, b, ldc, &out);
             } else if b.col_stride == 1 && few {
@@ -180,6 +183,9 @@ fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
     let tiles = m.div_ceil(kernels.rows);
     let panels = n.div_ceil(kernels.panel);
     let work = work_ns(m, n, k);
+    if tiles == 1 && work < 2 * TASK_NS {
+        return row_block(isa, a, &b, ldc, out, (0, m, 1), 0..panels);
+    }
     let (row_blocks, mut col_blocks) = grid(tiles, BLOCK_ROWS / kernels.rows, panels, work);
     if k > k_block(k) {
         col_blocks = col_blocks.max(panels.div_ceil(BLOCK_PANELS));

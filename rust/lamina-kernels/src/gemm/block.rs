@@ -257,7 +257,7 @@ pub(crate) unsafe fn multiply_block(
         }
         let mut wide = 1;
         for tile in 0..tiles {
-            let (row, mr) = split(offsets.len(), tiles, tile);
+            let (row, mr) = if tiles == 1 { (0, offsets.len()) } else { split(offsets.len(), tiles, tile) };
             let mut list = (kernels.by_rows, kernels.by_rows_narrow);
             let packed;
             match a {

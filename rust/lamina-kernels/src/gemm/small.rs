@@ -8,7 +8,7 @@ use crate::simd::Simd;
 use crate::{Isa, dispatch, threads};
 
 /// From this many rows on, packing B pays.
-pub(super) const MAX_DOT_ROWS: usize = 16;
+pub(super) const MAX_DOT_ROWS: usize = 96;
 
 /// `C = A B` where the rows of A and the columns of B are contiguous.
 pub(super) fn dots(isa: Isa, a: MatRef, b: MatRef, ldc: usize, out: &Output) {
