@@ -1,4 +1,5 @@
-"""Hold a lamina layer against Keras's own: same config, same weights, same inputs -> same outputs and gradients.
+"""Hold a lamina layer against Keras's own: from the same config, weights and inputs come the same outputs and
+gradients.
 
 check_layer("Dense", {"units": 3}, (2, 4))
 """
@@ -100,7 +101,7 @@ def symbolic_inputs(module, arrays):
 
 
 def build_pair(theirs, ours, arrays, call):
-    """Build both by a symbolic call, which gives the same shape and dtype; give both the same random weights."""
+    """Build both by a symbolic call, which gives the same shape and dtype; give both the same weights."""
     call = {k: v for k, v in call.items() if k == "training"}
     expected = theirs(symbolic_inputs(keras, arrays), **call)
     actual = ours(symbolic_inputs(lamina, arrays), **call)
@@ -122,7 +123,9 @@ def differentiable(arrays):
 
 
 def run_keras(layer, arrays, call):
-    """Outputs, gradients of `sum(outputs * c)` for trainable weights and inputs, the other weights afterwards, and c."""
+    """Outputs, gradients of `sum(outputs * c)` for trainable weights and inputs, the other weights after,
+    and c.
+    """
     trainable = [v.value for v in layer.trainable_variables]
     others = [v.value for v in layer.non_trainable_variables]
     forward = jax.eval_shape(lambda t, x: layer.stateless_call(t, others, x, **call)[0], trainable, arrays)

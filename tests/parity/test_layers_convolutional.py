@@ -1,5 +1,6 @@
 """Convolutions and pooling against Keras."""
 
+import numpy as np
 import pytest
 from harness import check_layer
 
@@ -119,8 +120,6 @@ def test_global_pooling(rank, kind, data_format, keepdims):
 
 @pytest.mark.parametrize("data_format", FORMATS)
 def test_global_average_mask(data_format):
-    import numpy as np
-
     mask = np.array([[True, True, False, True, False], [False, True, True, True, True]])
     config = {"data_format": data_format}
     check_layer("GlobalAveragePooling1D", config, data(1, 5, 3, data_format), mask=mask)

@@ -1,8 +1,11 @@
 """Reshaping and merging layers against Keras."""
 
+import keras
 import numpy as np
 import pytest
 from harness import assert_close, check_layer, make_pair, random_array
+
+import lamina
 
 
 @pytest.mark.parametrize(
@@ -104,10 +107,6 @@ def test_masks(name):
 @pytest.mark.parametrize("name", ELEMENTWISE)
 def test_merge_of_masked_inputs(name):
     """Masks that a Masking layer attached change what Multiply, Maximum and Minimum compute."""
-    import keras
-
-    import lamina
-
     first = np.array([[[0, 0], [1, 2], [0, 0], [3, 4]]], "float32")
     second = np.array([[[1, 1], [-1, 3], [0, 0], [0, 0]]], "float32")
 

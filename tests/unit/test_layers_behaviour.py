@@ -137,11 +137,11 @@ def test_embedding_ids_outside_the_table():
     [
         (lambda: layers.Dense(3), (0, 4)),
         (lambda: layers.Conv2D(3, 2), (0, 4, 4, 2)),
-        (lambda: layers.MaxPooling2D(), (0, 4, 4, 2)),
-        (lambda: layers.BatchNormalization(), (0, 4)),
-        (lambda: layers.Flatten(), (0, 4, 4)),
+        (layers.MaxPooling2D, (0, 4, 4, 2)),
+        (layers.BatchNormalization, (0, 4)),
+        (layers.Flatten, (0, 4, 4)),
         (lambda: layers.Reshape((2, -1)), (0, 4)),
-        (lambda: layers.LayerNormalization(), (0, 4)),
+        (layers.LayerNormalization, (0, 4)),
         (lambda: layers.GroupNormalization(2), (0, 3, 4)),
         (lambda: layers.Dropout(0.5), (0, 4)),
     ],
@@ -157,10 +157,10 @@ def test_empty_batches(layer, shape):
     [
         (lambda **k: layers.Dense(3, **k), (2, 4)),
         (lambda **k: layers.Conv2D(3, 2, **k), (2, 4, 4, 2)),
-        (lambda **k: layers.BatchNormalization(**k), (2, 4)),
-        (lambda **k: layers.LayerNormalization(**k), (2, 4)),
+        (layers.BatchNormalization, (2, 4)),
+        (layers.LayerNormalization, (2, 4)),
         (lambda **k: layers.Dropout(0.5, **k), (2, 4)),
-        (lambda **k: layers.ReLU(**k), (2, 4)),
+        (layers.ReLU, (2, 4)),
     ],
 )
 def test_dtypes(make, shape, dtype):

@@ -60,11 +60,11 @@ class _Extreme(Merge):
             return super().call(inputs)
         merged, seen = inputs[0], _spread(mask[0], inputs[0])
         for x, m in zip(inputs[1:], mask[1:], strict=True):
-            m = _spread(m, x)
-            x = x if m is None else ops.where(m, x, merged)
-            merged = merged if seen is None else ops.where(seen, merged, x)
-            seen = ops.logical_or(seen, m) if seen is not None and m is not None else None
-            merged = self._combine(merged, x)
+            keep = _spread(m, x)
+            value = x if keep is None else ops.where(keep, x, merged)
+            merged = merged if seen is None else ops.where(seen, merged, value)
+            seen = None if seen is None or keep is None else ops.logical_or(seen, keep)
+            merged = self._combine(merged, value)
         return merged
 
 
