@@ -234,6 +234,23 @@ def test_compute_loss_written_without_training():
     assert model.evaluate(X, Y, verbose=0) == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_loss_that_layers_add_is_enough():
+    class Summed(layers.Layer):
+        def call(self, x):
+            self.add_loss(ops.sum(x))
+            return x
+
+    model = lamina.Sequential([lamina.Input((4,)), layers.Dense(2), Summed(), layers.Dense(1)])
+    model.compile(optimizers.SGD(0.01))
+    before = model.get_weights()
+    model.fit(X, Y, batch_size=30, verbose=0)
+    # The gradient of the sum: the sums of x for the kernel, the number of samples for the bias.
+    np.testing.assert_allclose(
+        before[0] - model.get_weights()[0], 0.01 * X.sum(0)[:, None] * np.ones(2), rtol=1e-4, atol=1e-6
+    )
+    np.testing.assert_allclose(before[1] - model.get_weights()[1], [0.3, 0.3], rtol=1e-5)
+
+
 def test_loops_by_hand():
     """A tape and `value_and_grad` take the same steps as `fit`."""
     reference, taped, functional = compiled(), compiled(), compiled()
