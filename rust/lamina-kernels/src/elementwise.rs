@@ -8,6 +8,7 @@
 //!
 //! Each step is rounded to f32 as if it ran alone: a fused chain gives the same bits as its parts.
 
+mod kernels;
 mod ops;
 mod program;
 mod tile;
@@ -15,8 +16,7 @@ mod tile;
 pub use ops::{Binary, Unary};
 pub use program::{Instr, Program};
 
-use crate::{Isa, dispatch, scratch, threads};
-use std::mem::MaybeUninit;
+use crate::{Isa, scratch, threads};
 use tile::{Output, ROOM, TILE, interpret};
 
 /// An operand's elements, converted to f32 where they are loaded.
@@ -158,14 +158,7 @@ pub fn run(isa: Isa, program: &Program, n: usize, ins: &[(In<'_>, Access)], outs
         let (start, end) = (task * chunk, n.min((task + 1) * chunk));
         scratch::with_uninit(program.registers() * ROOM, |tiles| {
             // Inputs and outputs were checked to hold n elements, and chunks do not overlap.
-            dispatch!(isa, interpret, (
-                program: &Program,
-                ins: &[(In<'_>, Access)],
-                outputs: &[Output],
-                tiles: &mut [MaybeUninit<f32>],
-                start: usize,
-                end: usize,
-            ))
+            interpret(isa, program, ins, outputs, tiles, start, end);
         });
     });
 }

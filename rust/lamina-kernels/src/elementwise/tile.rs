@@ -1,10 +1,10 @@
 //! The interpreter: one pass of a program over a range of elements, tile by tile.
 
-use super::ops::{Binary, Unary, binary_bodies, lane_by_lane, unary_bodies};
+use super::kernels::{binary, select, unary};
 use super::program::{Instr, Program};
 use super::{Access, In, for_each_type};
 use crate::simd::Simd;
-use crate::vmath;
+use crate::{Isa, dispatch};
 use std::mem::MaybeUninit;
 
 /// Elements per register: long enough to hide the cost of decoding an instruction, short enough for
@@ -12,7 +12,7 @@ use std::mem::MaybeUninit;
 pub(super) const TILE: usize = 512;
 
 /// The most lanes of any vector.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 
 /// What a register owns: a vector for a uniform value, then a tile. They are apart because a step may
 /// read the one and write the other.
@@ -32,9 +32,9 @@ unsafe impl Sync for Output {}
 
 /// A register's contents: `len` elements at `ptr`, or, where `uniform`, one vector of equal ones.
 #[derive(Clone, Copy)]
-struct Value {
-    ptr: *const f32,
-    uniform: bool,
+pub(super) struct Value {
+    pub ptr: *const f32,
+    pub uniform: bool,
 }
 
 /// One tile's place: elements `at .. at + len` of the whole.
@@ -48,9 +48,8 @@ struct Place {
 ///
 /// `tiles` has room for `ROOM` numbers per register. The caller has checked that every input covers
 /// `end` elements and every output has them, and that nobody else touches this range of the outputs.
-#[inline(always)]
-pub(super) fn interpret<S: Simd>(
-    s: S,
+pub(super) fn interpret(
+    isa: Isa,
     program: &Program,
     ins: &[(In<'_>, Access)],
     outs: &[Output],
@@ -58,7 +57,6 @@ pub(super) fn interpret<S: Simd>(
     start: usize,
     end: usize,
 ) {
-    const { assert!(S::LANES <= LANES && TILE % S::LANES == 0) };
     assert!(tiles.len() >= program.registers() * ROOM);
     let tiles = tiles.as_mut_ptr().cast::<f32>();
     // Left uninitialised: to clear it would cost more than a small program runs.
@@ -83,7 +81,7 @@ pub(super) fn interpret<S: Simd>(
                 match step.instr {
                     Instr::Load { dst, input } => {
                         let (data, access) = ins[input as usize];
-                        regs[dst as usize].write(load(s, data, access, place, own(dst)));
+                        regs[dst as usize].write(load(isa, data, access, place, own(dst)));
                     }
                     Instr::LoadOut { dst, output } => {
                         let tile = tile(dst);
@@ -103,33 +101,26 @@ pub(super) fn interpret<S: Simd>(
                         regs[dst as usize].write(Value { ptr, uniform: false });
                     }
                     Instr::Const { dst, bits } => {
-                        regs[dst as usize].write(splat(s, f32::from_bits(bits), own(dst)));
+                        regs[dst as usize].write(splat(f32::from_bits(bits), own(dst)));
                     }
                     Instr::Unary { op, dst, a } => {
                         let a = regs[a as usize].assume_init();
                         let out = target(dst, a.uniform);
-                        unary(s, op, a, out, place.len);
+                        unary(isa, op, a, out, place.len);
                         regs[dst as usize].write(Value { ptr: out, uniform: a.uniform });
                     }
                     Instr::Binary { op, dst, a, b } => {
                         let [a, b] = [a, b].map(|r| regs[r as usize].assume_init());
                         let uniform = a.uniform && b.uniform;
                         let out = target(dst, uniform);
-                        binary(s, op, a, b, out, place.len);
+                        binary(isa, op, a, b, out, place.len);
                         regs[dst as usize].write(Value { ptr: out, uniform });
                     }
                     Instr::Select { dst, cond, a, b } => {
                         let operands = [cond, a, b].map(|r| regs[r as usize].assume_init());
                         let uniform = operands.iter().all(|v| v.uniform);
                         let out = target(dst, uniform);
-                        map(
-                            s,
-                            operands,
-                            out,
-                            place.len,
-                            #[inline(always)]
-                            |[c, a, b]| s.select(s.eq(c, s.zero()), b, a),
-                        );
+                        select(isa, operands, out, place.len);
                         regs[dst as usize].write(Value { ptr: out, uniform });
                     }
                     Instr::Store { src, output } => {
@@ -142,113 +133,13 @@ pub(super) fn interpret<S: Simd>(
     }
 }
 
-/// Applies `f` to `N` operands, `len` elements of them, or one vector where all are uniform.
-///
-/// The loop stands once in the code, for the body may be long: a last, partial vector goes through it
-/// a second time by way of buffers.
-///
-/// # Safety
-/// The operands are readable and `out` is writable for that many elements; `out` overlaps an operand
-/// only where it is the same.
-#[inline(always)]
-unsafe fn map<S: Simd, const N: usize>(
-    s: S,
-    operands: [Value; N],
-    out: *mut f32,
-    len: usize,
-    f: impl Fn([S::V; N]) -> S::V,
-) {
-    let len = if operands.iter().all(|v| v.uniform) { S::LANES } else { len };
-    let (full, rest) = (len / S::LANES, len % S::LANES);
-    let strides = operands.map(|v| if v.uniform { 0 } else { S::LANES });
-    let mut sources = operands.map(|v| v.ptr);
-    let (mut to, mut count) = (out, full);
-    let mut buffers = [[0.0f32; LANES]; N];
-    let mut buffer = [0.0f32; LANES];
-    // SAFETY: vectors below `full` lie within the operands and the output; the rest goes through
-    // partial loads and stores of `rest` elements and buffers of LANES.
-    unsafe {
-        loop {
-            for i in 0..count {
-                let mut k = 0;
-                let vectors = [(); N].map(
-                    #[inline(always)]
-                    |()| {
-                        k += 1;
-                        s.load(sources[k - 1].add(i * strides[k - 1]))
-                    },
-                );
-                s.store(to.add(i * S::LANES), f(vectors));
-            }
-            if rest == 0 {
-                return;
-            }
-            if to != out {
-                break;
-            }
-            for k in 0..N {
-                let from = operands[k].ptr.add(full * strides[k]);
-                s.store(buffers[k].as_mut_ptr(), s.load_partial(from, rest));
-                sources[k] = buffers[k].as_ptr();
-            }
-            (to, count) = (buffer.as_mut_ptr(), 1);
-        }
-        s.store_partial(out.add(full * S::LANES), s.load(buffer.as_ptr()), rest);
-    }
-}
-
-/// # Safety
-/// As for [`map`].
-#[inline(always)]
-unsafe fn unary<S: Simd>(s: S, op: Unary, a: Value, out: *mut f32, len: usize) {
-    macro_rules! each {
-        (|$a:ident| $body:expr) => {
-            // SAFETY: the caller's contract.
-            unsafe {
-                map(
-                    s,
-                    [a],
-                    out,
-                    len,
-                    #[inline(always)]
-                    |[$a]| $body,
-                )
-            }
-        };
-    }
-    unary_bodies!(s, op, each)
-}
-
-/// # Safety
-/// As for [`map`].
-#[inline(always)]
-unsafe fn binary<S: Simd>(s: S, op: Binary, a: Value, b: Value, out: *mut f32, len: usize) {
-    macro_rules! each {
-        (|$a:ident, $b:ident| $body:expr) => {
-            // SAFETY: the caller's contract.
-            unsafe {
-                map(
-                    s,
-                    [a, b],
-                    out,
-                    len,
-                    #[inline(always)]
-                    |[$a, $b]| $body,
-                )
-            }
-        };
-    }
-    binary_bodies!(s, op, each)
-}
-
 /// A uniform value, its vector at `own`.
 ///
 /// # Safety
 /// `own` has room for a vector.
-#[inline(always)]
-unsafe fn splat<S: Simd>(s: S, x: f32, own: *mut f32) -> Value {
+unsafe fn splat(x: f32, own: *mut f32) -> Value {
     // SAFETY: the caller's contract.
-    unsafe { s.store(own, s.splat(x)) };
+    unsafe { own.cast::<[f32; LANES]>().write([x; LANES]) };
     Value { ptr: own, uniform: true }
 }
 
@@ -256,8 +147,7 @@ unsafe fn splat<S: Simd>(s: S, x: f32, own: *mut f32) -> Value {
 ///
 /// # Safety
 /// `own` has `ROOM` for a register.
-#[inline(always)]
-unsafe fn load<S: Simd>(s: S, data: In<'_>, access: Access, place: Place, own: *mut f32) -> Value {
+unsafe fn load(isa: Isa, data: In<'_>, access: Access, place: Place, own: *mut f32) -> Value {
     let Place { at, len } = place;
     let tile = own.wrapping_add(LANES);
     let in_tile = Value { ptr: tile, uniform: false };
@@ -268,7 +158,7 @@ unsafe fn load<S: Simd>(s: S, data: In<'_>, access: Access, place: Place, own: *
                 return match data {
                     In::F32(x) => Value { ptr: x[at..at + len].as_ptr(), uniform: false },
                     _ => {
-                        convert(data, at, std::slice::from_raw_parts_mut(tile, len));
+                        convert(isa, data, at, std::slice::from_raw_parts_mut(tile, len));
                         in_tile
                     }
                 };
@@ -279,13 +169,13 @@ unsafe fn load<S: Simd>(s: S, data: In<'_>, access: Access, place: Place, own: *
         let (row, phase) = (at / block * inner, at % inner);
         if inner == 1 && at / repeat == (at + len - 1) / repeat {
             let x = for_each_type!(data, |x, to_f32| to_f32(x[row]));
-            return splat(s, x, own);
+            return splat(x, own);
         }
         if phase + len <= inner {
             return match data {
                 In::F32(x) => Value { ptr: x[row + phase..row + phase + len].as_ptr(), uniform: false },
                 _ => {
-                    convert(data, row + phase, std::slice::from_raw_parts_mut(tile, len));
+                    convert(isa, data, row + phase, std::slice::from_raw_parts_mut(tile, len));
                     in_tile
                 }
             };
@@ -294,7 +184,7 @@ unsafe fn load<S: Simd>(s: S, data: In<'_>, access: Access, place: Place, own: *
         let mut at = at;
         while !left.is_empty() {
             let (part, rest) = left.split_at_mut((block - at % block).min(left.len()));
-            periodic(data, at / block * inner, inner, at % inner, part);
+            periodic(isa, data, at / block * inner, inner, at % inner, part);
             at += part.len();
             left = rest;
         }
@@ -303,15 +193,14 @@ unsafe fn load<S: Simd>(s: S, data: In<'_>, access: Access, place: Place, own: *
 }
 
 /// Fills `out` with the row of `inner` elements at `row`, over and over, beginning at `phase`.
-#[inline(always)]
-fn periodic(data: In<'_>, row: usize, inner: usize, phase: usize, out: &mut [f32]) {
+fn periodic(isa: Isa, data: In<'_>, row: usize, inner: usize, phase: usize, out: &mut [f32]) {
     if inner == 1 {
         return out.fill(for_each_type!(data, |x, to_f32| to_f32(x[row])));
     }
     let first = out.len().min(inner - phase);
-    convert(data, row + phase, &mut out[..first]);
+    convert(isa, data, row + phase, &mut out[..first]);
     let wrapped = (out.len() - first).min(phase);
-    convert(data, row, &mut out[first..first + wrapped]);
+    convert(isa, data, row, &mut out[first..first + wrapped]);
     // One period is there: double it.
     let mut done = first + wrapped;
     while done < out.len() {
@@ -322,21 +211,26 @@ fn periodic(data: In<'_>, row: usize, inner: usize, phase: usize, out: &mut [f32
 }
 
 /// Elements `at ..` of an input as f32.
-#[inline(always)]
-fn convert(data: In<'_>, at: usize, out: &mut [f32]) {
-    let end = at + out.len();
-    for_each_type!(data, |x, to_f32| {
-        for (y, &x) in out.iter_mut().zip(&x[at..end]) {
-            *y = to_f32(x);
-        }
-    });
+fn convert(isa: Isa, data: In<'_>, at: usize, out: &mut [f32]) {
+    #[inline(always)]
+    fn body<S: Simd>(_: S, data: In<'_>, at: usize, out: &mut [f32]) {
+        let end = at + out.len();
+        for_each_type!(data, |x, to_f32| {
+            for (y, &x) in out.iter_mut().zip(&x[at..end]) {
+                *y = to_f32(x);
+            }
+        });
+    }
+    match data {
+        In::F32(x) => out.copy_from_slice(&x[at..at + out.len()]),
+        _ => dispatch!(isa, body, (data: In<'_>, at: usize, out: &mut [f32])),
+    }
 }
 
 /// Writes a register to elements `place` of an output.
 ///
 /// # Safety
 /// The register holds `place.len` elements and the output has them.
-#[inline(always)]
 unsafe fn store(value: Value, output: Output, place: Place) {
     let Place { at, len } = place;
     // SAFETY: the caller's contract. A register that is not where the output is does not overlap it.

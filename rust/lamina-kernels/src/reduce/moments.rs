@@ -96,20 +96,20 @@ fn units_of<S: Simd>(
         let (mean, square) = unsafe { (means.slice(to, columns), squares.slice(to, columns)) };
         let x = &x[start..start + rows * inner];
         if inner == 1 {
-            (mean[0], square[0]) = row(s, x);
+            (mean[0], square[0]) = row(s, x, true);
         } else {
             block(s, x, rows, inner, column, mean, square);
         }
     }
 }
 
-/// Mean and sum of squared deviations of one row.
+/// Mean and sum of squared deviations of one row, or, not `centred`, 0 and the sum of squares.
 #[inline(always)]
-pub(crate) fn row<S: Simd>(s: S, x: &[f32]) -> (f32, f32) {
+pub(crate) fn row<S: Simd>(s: S, x: &[f32], centred: bool) -> (f32, f32) {
     let n = x.len();
     let (whole, rest) = (n / S::LANES * S::LANES, n % S::LANES);
     let p = x.as_ptr();
-    let mean = fold::row::<S, Sum>(s, x) / n as f32;
+    let mean = if centred { fold::row::<S, Sum>(s, x) / n as f32 } else { 0.0 };
     let centre = s.splat(mean);
     let mut sums = [s.zero(); 4];
     // SAFETY: vectors below `whole` and a partial one of `rest` lie within x.
