@@ -66,6 +66,7 @@ class Function:
     """A compiled trace: plans per concrete input shapes, kept in a bounded LRU."""
 
     def __call__(self, *inputs: TensorLike) -> list[Tensor]: ...  # runs outside the interpreter lock; variables updated in place
+    def try_call(self, value: TensorLike) -> Tensor | None: ...  # the short way in: None where it does not apply
     def call_numpy(self, *inputs: TensorLike) -> list[np.ndarray]: ...
     def flops(self, shapes: Sequence[Sequence[int]]) -> int: ...
     def arena_bytes(self, shapes: Sequence[Sequence[int]]) -> int: ...  # bytes of intermediates, after sharing

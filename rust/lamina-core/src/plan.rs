@@ -96,6 +96,7 @@ pub struct Plan {
     arena_bytes: usize,
     static_bytes: usize,
     live_bytes: usize,
+    small: bool,
     outputs: Vec<Type>,
     /// Variables (by index) that the steps read or write, in locking order.
     variables: Vec<(usize, bool)>,
@@ -160,9 +161,9 @@ impl Plan {
         self.steps.iter().map(|s| s.flops).sum()
     }
 
-    /// Whether a run changes variables.
-    pub fn writes_variables(&self) -> bool {
-        self.variables.iter().any(|v| v.1)
+    /// Whether a run takes a few microseconds and changes nothing: too short to hand the interpreter to others.
+    pub fn is_small(&self) -> bool {
+        self.small
     }
 
     /// Types of the results.
@@ -512,8 +513,10 @@ impl<'a> Planner<'a> {
         };
         let drafts = std::mem::take(&mut self.drafts);
         let prologue = std::mem::take(&mut self.prologue);
+        let flops: u64 = drafts.iter().map(|d| d.kernel.flops).sum();
         Plan {
             graph: graph.clone(),
+            small: flops < SMALL && !variables.iter().any(|v| v.1),
             prologue: prologue.into_iter().map(|d| step(d, &prologue_blocks)).collect(),
             steps: drafts.into_iter().map(|d| step(d, &main_blocks)).collect(),
             arena_bytes: arena.bytes,
@@ -539,6 +542,9 @@ fn copy_kernel(name: &'static str) -> Kernel {
         Lowering::Alias => unreachable!("a copy is a step"),
     }
 }
+
+/// Plans below this many operations run within microseconds.
+const SMALL: u64 = 100_000;
 
 /// A variable that a plan holds.
 type Held = Arc<Variable>;

@@ -3,14 +3,14 @@
 use crate::arrays;
 use crate::errors::OrPy;
 use crate::operand::{Operand, concrete};
+use crate::tape::is_recording;
 use crate::tensor::PyTensor;
+use crate::trace::open_trace;
+use numpy::PyUntypedArray;
 use lamina_core::{Function, Tensor, Type};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 use smallvec::SmallVec;
-
-/// Plans below this many operations run without giving up the interpreter: the hand-over would cost more.
-const SMALL: u64 = 100_000;
 
 /// A compiled trace: plans per concrete input shapes, run outside the interpreter.
 #[pyclass(name = "Function", module = "lamina._core", frozen)]
@@ -44,7 +44,7 @@ impl PyFunction {
         let py = inputs.py();
         let tensors = self.inputs(inputs)?;
         let plan = self.function.plan_for(&tensors).or_py(py)?;
-        if plan.flops() < SMALL && !plan.writes_variables() {
+        if plan.is_small() {
             plan.run(&tensors).or_py(py)
         } else {
             py.detach(|| plan.run(&tensors)).or_py(py)
@@ -61,6 +61,36 @@ impl PyFunction {
         let wrapped: Vec<Bound<'py, PyTensor>> =
             outputs.into_iter().map(|t| Bound::new(py, PyTensor::new(t))).collect::<PyResult<_>>()?;
         PyList::new(py, wrapped)
+    }
+
+    /// The only output for the only input, or `None` where the input is not an array of exactly the traced dtype
+    /// and axes, or where ops are being recorded: the short way in for a model's call.
+    fn try_call<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyTensor>>> {
+        let py = value.py();
+        let traced = self.function.traced();
+        let [input] = traced.graph.inputs() else { return Ok(None) };
+        if traced.outputs.len() != 1 || is_recording() || open_trace().is_some() {
+            return Ok(None);
+        }
+        let tensor = if let Ok(t) = value.cast_exact::<PyTensor>() {
+            t.get().tensor.clone()
+        } else if let Ok(array) = value.cast_exact::<PyUntypedArray>() {
+            arrays::from_numpy(array)?
+        } else {
+            return Ok(None);
+        };
+        let ty = traced.graph.ty(*input);
+        let fits = ty.dtype == tensor.dtype()
+            && ty.rank() == tensor.shape().len()
+            && ty.dims.iter().zip(tensor.shape()).all(|(d, n)| d.is_none_or(|d| d == *n));
+        if !fits {
+            return Ok(None);
+        }
+        let tensors = [tensor];
+        let plan = self.function.plan_for(&tensors).or_py(py)?;
+        let run = || plan.run(&tensors);
+        let mut outputs = if plan.is_small() { run() } else { py.detach(run) }.or_py(py)?;
+        Bound::new(py, PyTensor::new(outputs.swap_remove(0))).map(Some)
     }
 
     /// As a call, with numpy arrays of their own memory for results.

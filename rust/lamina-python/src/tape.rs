@@ -70,6 +70,11 @@ impl Record {
     }
 }
 
+/// Whether a tape records on this thread.
+pub fn is_recording() -> bool {
+    RECORDING.with(|recording| !recording.borrow().is_empty())
+}
+
 /// Writes an op that ran on every tape that records.
 pub fn record(op: &Op, operands: &[Operand], inputs: &[Tensor], outputs: &[Tensor], ids: &[u64]) -> lamina_core::Result<()> {
     RECORDING.with(|recording| {
