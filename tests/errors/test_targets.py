@@ -1,4 +1,4 @@
-"""Targets that do not fit the output: every message says the shapes, the cause and a fix, before anything is computed."""
+"""Targets that do not fit the output: every message says the shapes, the cause and a fix."""
 
 import numpy as np
 import pytest

@@ -137,7 +137,7 @@ def test_finalize_and_set_weights():
 
 
 def test_loss_scale():
-    """The scale halves at each step that overflows, doubles after two that do not, and overflowing steps change nothing."""
+    """The scale halves where a step overflows, which changes nothing else; it doubles after two others."""
     results = []
     for module in (lamina, keras):
         optimizer = module.optimizers.LossScaleOptimizer(

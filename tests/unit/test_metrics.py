@@ -136,7 +136,7 @@ def test_labels_and_scores_of_sequences(rng):
 
 
 def test_segmentation_sized_auc(rng):
-    """Equally spaced thresholds take memory for the predictions, not for every pair of prediction and threshold."""
+    """Even thresholds take memory for the predictions, not for each pair of prediction and threshold."""
     y, p = rng.integers(0, 2, 400_000), rng.uniform(size=400_000).astype("float32")
     m = metrics.AUC()
     m.update_state(y, p)

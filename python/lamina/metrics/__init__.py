@@ -3,20 +3,50 @@
 from lamina.lookup import Family
 from lamina.losses import (
     binary_crossentropy as binary_crossentropy,
+)
+from lamina.losses import (
     binary_focal_crossentropy as binary_focal_crossentropy,
+)
+from lamina.losses import (
     categorical_crossentropy as categorical_crossentropy,
+)
+from lamina.losses import (
     categorical_focal_crossentropy as categorical_focal_crossentropy,
+)
+from lamina.losses import (
     categorical_hinge as categorical_hinge,
+)
+from lamina.losses import (
     hinge as hinge,
+)
+from lamina.losses import (
     huber as huber,
+)
+from lamina.losses import (
     kl_divergence as kl_divergence,
+)
+from lamina.losses import (
     log_cosh as log_cosh,
+)
+from lamina.losses import (
     mean_absolute_error as mean_absolute_error,
+)
+from lamina.losses import (
     mean_absolute_percentage_error as mean_absolute_percentage_error,
+)
+from lamina.losses import (
     mean_squared_error as mean_squared_error,
+)
+from lamina.losses import (
     mean_squared_logarithmic_error as mean_squared_logarithmic_error,
+)
+from lamina.losses import (
     poisson as poisson,
+)
+from lamina.losses import (
     sparse_categorical_crossentropy as sparse_categorical_crossentropy,
+)
+from lamina.losses import (
     squared_hinge as squared_hinge,
 )
 from lamina.metrics.accuracy import (
@@ -26,10 +56,20 @@ from lamina.metrics.accuracy import (
     SparseCategoricalAccuracy,
     SparseTopKCategoricalAccuracy,
     TopKCategoricalAccuracy,
+)
+from lamina.metrics.accuracy import (
     binary_accuracy as binary_accuracy,
+)
+from lamina.metrics.accuracy import (
     categorical_accuracy as categorical_accuracy,
+)
+from lamina.metrics.accuracy import (
     sparse_categorical_accuracy as sparse_categorical_accuracy,
+)
+from lamina.metrics.accuracy import (
     sparse_top_k_categorical_accuracy as sparse_top_k_categorical_accuracy,
+)
+from lamina.metrics.accuracy import (
     top_k_categorical_accuracy as top_k_categorical_accuracy,
 )
 from lamina.metrics.auc import AUC
@@ -68,7 +108,11 @@ from lamina.metrics.regression import (
     RootMeanSquaredError,
     SparseCategoricalCrossentropy,
     SquaredHinge,
+)
+from lamina.metrics.regression import (
     concordance_correlation as concordance_correlation,
+)
+from lamina.metrics.regression import (
     pearson_correlation as pearson_correlation,
 )
 

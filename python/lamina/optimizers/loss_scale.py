@@ -1,7 +1,8 @@
 """`LossScaleOptimizer`: finds a loss scale at which float16 gradients neither overflow nor vanish."""
 
 from lamina import initializers, ops
-from lamina.optimizers.optimizer import COMMON_SETTINGS, Optimizer
+from lamina.optimizers.optimizer import Optimizer
+from lamina.optimizers.settings import COMMON_SETTINGS
 from lamina.saving.serialization import deserialize_keras_object, serialize_keras_object
 
 

@@ -8,9 +8,9 @@ from lamina.engine.naming import auto_name
 from lamina.engine.scope import StatelessScope, in_stateless_scope, name_scope
 from lamina.engine.trace import compile_function
 from lamina.engine.variable import Variable
-from lamina.errors import did_you_mean
 from lamina.optimizers.clipping import clipped
 from lamina.optimizers.schedules import LearningRateSchedule
+from lamina.optimizers.settings import COMMON_SETTINGS, as_rate, check_settings, reject_unknown
 from lamina.saving.serialization import deserialize_keras_object, serialize_keras_object
 
 
@@ -61,41 +61,15 @@ class Optimizer:
         name=None,
         **kwargs,
     ):
-        if kwargs.pop("decay", None) is not None:
-            warnings.warn(
-                "Argument `decay` is no longer supported and will be ignored. "
-                "Use a schedule: `learning_rate=InverseTimeDecay(...)`.",
-                stacklevel=3,
-            )
-        if "lr" in kwargs:
-            raise ValueError("Argument `lr` is not supported: its name is `learning_rate`.")
-        if kwargs:
-            known = [*COMMON_SETTINGS, *self.settings, "learning_rate"]
-            hints = "".join(did_you_mean(key, known) for key in kwargs)
-            raise ValueError(f"Argument(s) not recognized: {kwargs}.{hints}")
-        if gradient_accumulation_steps and not gradient_accumulation_steps >= 2:
-            raise ValueError(
-                "`gradient_accumulation_steps` must be an integer >= 2. "
-                f"Received: gradient_accumulation_steps={gradient_accumulation_steps}"
-            )
-        if use_ema and not 0 <= ema_momentum <= 1:
-            raise ValueError(
-                f"`ema_momentum` must be in the range [0, 1]. Received: ema_momentum={ema_momentum}"
-            )
-        if (
-            use_ema
-            and ema_overwrite_frequency
-            and (not isinstance(ema_overwrite_frequency, int) or ema_overwrite_frequency < 1)
-        ):
-            raise ValueError(
-                "`ema_overwrite_frequency` must be an integer >= 1 or None. "
-                f"Received: ema_overwrite_frequency={ema_overwrite_frequency}"
-            )
-        if sum(clip is not None for clip in (clipnorm, clipvalue, global_clipnorm)) > 1:
-            raise ValueError(
-                "Only one of `clipnorm`, `clipvalue` and `global_clipnorm` can be set. "
-                f"Received: clipnorm={clipnorm}, clipvalue={clipvalue}, global_clipnorm={global_clipnorm}"
-            )
+        reject_unknown(kwargs, self.settings)
+        check_settings(
+            clipnorm,
+            clipvalue,
+            global_clipnorm,
+            use_ema and ema_momentum,
+            use_ema and ema_overwrite_frequency,
+            gradient_accumulation_steps,
+        )
         self.name = name or auto_name(type(self).__name__)
         self.weight_decay = weight_decay
         self.clipnorm, self.clipvalue, self.global_clipnorm = clipnorm, clipvalue, global_clipnorm
@@ -112,7 +86,7 @@ class Optimizer:
             self._learning_rate = learning_rate
         else:
             self._learning_rate = self.add_variable(
-                (), initializers.Constant(_as_rate(learning_rate)), name="learning_rate"
+                (), initializers.Constant(as_rate(learning_rate)), name="learning_rate"
             )
 
     # ------------------------------------------------------------------------------------------ variables
@@ -239,10 +213,9 @@ class Optimizer:
         grads = [ops.convert_to_tensor(g) for g in grads]
         if self._compiled is None:
             self._compiled = compile_function(self._update, static_batch=True)
-        # One call of the engine, unless a trace is open or what runs here may be Python that cannot be traced.
-        traceable = type(self).__module__.startswith("lamina.") and not in_stateless_scope()
-        rate_is_data = isinstance(self._learning_rate, (Variable, LearningRateSchedule))
-        (self._compiled if traceable and rate_is_data else self._update)(grads, variables)
+        # One call of the engine, unless what runs here may be Python that cannot be traced.
+        ours = all(type(x).__module__.startswith("lamina.") for x in (self, self._learning_rate))
+        (self._compiled if ours and not in_stateless_scope() else self._update)(grads, variables)
         for v in variables:
             if v.constraint is not None:
                 v.assign(v.constraint(v.value))
@@ -523,23 +496,3 @@ class Optimizer:
 
     def __repr__(self):
         return f"<{type(self).__name__} name={self.name}>"
-
-
-COMMON_SETTINGS = (
-    *("name", "weight_decay", "clipnorm", "global_clipnorm", "clipvalue", "use_ema", "ema_momentum"),
-    *("ema_overwrite_frequency", "loss_scale_factor", "gradient_accumulation_steps"),
-)
-
-
-def _as_rate(value):
-    """A learning rate as a Python float; ValueError for anything that is not a number."""
-    try:
-        if isinstance(value, (bool, str)):
-            raise TypeError
-        return float(value)
-    except (TypeError, ValueError):
-        raise ValueError(
-            "Argument `learning_rate` should be float, or an instance of LearningRateSchedule, or a "
-            "callable (that returns the corresponding learning rate value). Received instead: "
-            f"learning_rate={value!r}"
-        ) from None

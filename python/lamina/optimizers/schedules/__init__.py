@@ -5,9 +5,11 @@ from lamina.optimizers.schedules.schedules import (
     CosineDecayRestarts,
     ExponentialDecay,
     InverseTimeDecay,
-    LearningRateSchedule as LearningRateSchedule,
     PiecewiseConstantDecay,
     PolynomialDecay,
+)
+from lamina.optimizers.schedules.schedules import (
+    LearningRateSchedule as LearningRateSchedule,
 )
 from lamina.saving.serialization import deserialize_keras_object, serialize_keras_object
 
