@@ -113,6 +113,13 @@ def test_elementwise_layers(name, config):
     check_layer(name, config, (2, 3, 4))
 
 
+def test_relu_keeps_integers():
+    x = np.arange(-3, 4, dtype="int32")
+    theirs, ours = make_pair("ReLU", {})
+    assert ours(x).dtype == "int32"
+    assert_close(ours(x), theirs(x))
+
+
 def test_softmax_mask():
     mask = np.array([[True, False, True], [False, False, False]])
     check_layer("Softmax", {}, (2, 3), mask=mask)

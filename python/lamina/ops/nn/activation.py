@@ -10,8 +10,9 @@ from lamina.ops.numpy.elementwise import tanh  # noqa: F401
 
 @op
 def relu(x):
-    """max(x, 0)."""
-    return _core.activation("relu", tensor(x))
+    """max(x, 0), in the dtype of x."""
+    x = tensor(x)
+    return _core.binary("max", x, 0) if "int" in x.dtype else _core.activation("relu", x)
 
 
 @op
