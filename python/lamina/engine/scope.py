@@ -22,6 +22,12 @@ class _State(threading.local):
 state = _State()
 
 
+class Edits:
+    """Counts changes to layers, all of them together: whatever was learnt about any model at this count is current."""
+
+    count = 0
+
+
 class name_scope:
     """Variables made inside get `name/` before their path.
 

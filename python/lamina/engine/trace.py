@@ -153,6 +153,12 @@ class CompiledFunction:
         inputs, traced = self.lookup(args)
         return tree.map_structure(_as_numpy, traced.pack(traced.function.call_numpy(*inputs)))
 
+    def only_function(self):
+        """The engine's function, where there has been one trace, of one array, that fits any batch."""
+        traces = list(self._variants.values())
+        alone = len(traces) == 1 and not (self._needs_sizes or self.static_batch)
+        return traces[0].function if alone else None
+
     def lookup(self, args):
         """The flat inputs and the trace that fits `args`, made now if need be."""
         inputs = []

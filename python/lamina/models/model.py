@@ -7,7 +7,7 @@ import warnings
 from lamina import tree
 from lamina.engine.keras_tensor import KerasTensor, get_keras_mask
 from lamina.engine.operation import Operation
-from lamina.engine.scope import state
+from lamina.engine.scope import Edits, state
 from lamina.engine.trace import compile_function, infer
 from lamina.errors import ShapeError
 from lamina.layers.call import is_array
@@ -66,7 +66,14 @@ class Model(Trainer, Layer):
     # Set by models made of lamina's own layers: a trace loses no side effect of their calls.
     _can_compile_calls = False
 
+    # The engine's own entry for `model(array)`, and the count of edits at which it is good.
+    _short_call, _short_edits = None, -1
+
     def __call__(self, *args, **kwargs):
+        if self._short_edits == Edits.count and len(args) == 1 and not kwargs and not _is_special(state):
+            outputs = self._short_call(args[0])
+            if outputs is not None:
+                return outputs
         if self._can_compile_calls and self.built and not (state.call or state.eager or self.run_eagerly):
             outputs = self._compiled_call(args, kwargs)
             if outputs is not NotImplemented:
@@ -113,6 +120,10 @@ class Model(Trainer, Layer):
             if layer._losses:
                 layer._losses.clear()
         self._losses.extend(losses)
+        if masks is None and not losses and training is None and not tree.is_nested(outputs):
+            entry = function.only_function()
+            if entry is not None:
+                self.__dict__.update(_short_call=entry.try_call, _short_edits=Edits.count)
         return outputs
 
     # ------------------------------------------------------------------------------------------- building
@@ -274,11 +285,18 @@ class Model(Trainer, Layer):
             "_call_functions",
             "_flat_layers",
             "_traced_edits",
+            "_short_call",
+            "_short_edits",
             "train_function",
             "test_function",
             "predict_function",
         )
         return {k: v for k, v in super().__getstate__().items() if k not in made}
+
+
+def _is_special(state):
+    """Whether something on this thread changes what a call means."""
+    return state.call or state.eager or state.tapes or state.redirect or state.stateless
 
 
 def _traced_call(model, training, inputs):

@@ -5,6 +5,7 @@ import inspect
 from lamina import tree
 from lamina.backend import standardize_shape
 from lamina.engine.keras_tensor import get_keras_mask
+from lamina.engine.scope import Edits
 from lamina.errors import ShapeError
 from lamina.layers.core.input_layer import InputLayer
 from lamina.layers.layer import Layer
@@ -82,6 +83,7 @@ class Sequential(Model):
             raise ValueError(f"The `Input` of Sequential model '{self.name}' must be its first layer.")
         stack.append(layer)
         self.__dict__["_edits"] += 1
+        Edits.count += 1
         self.reset_functions()
 
     def pop(self, rebuild=True):
@@ -90,6 +92,7 @@ class Sequential(Model):
             raise ValueError(f"Sequential model '{self.name}' has no layers to pop.")
         layer = self._stack.pop()
         self.__dict__["_edits"] += 1
+        Edits.count += 1
         self.reset_functions()
         self._forget(keep=len(self._stack))
         if rebuild:
