@@ -13,8 +13,8 @@ class SGD(Optimizer):
         nesterov: `w = w + momentum * v - learning_rate * g` with the new `v` (Sutskever et al., 2013).
         **kwargs: arguments of every `Optimizer`.
 
-    >>> w = lamina.Variable([1.0]); SGD(0.1).apply([[1.0]], [w]); float(w[0])
-    0.9
+    >>> w = lamina.Variable([1.0]); SGD(0.5).apply([[1.0]], [w]); float(w[0])
+    0.5
     """
 
     settings = ("momentum", "nesterov")

@@ -137,8 +137,8 @@ class PolynomialDecay(_Decay):
 class PiecewiseConstantDecay(LearningRateSchedule):
     """`values[0]` up to and with step `boundaries[0]`, `values[1]` up to `boundaries[1]`, and so on.
 
-    >>> float(PiecewiseConstantDecay([100], [0.1, 0.01])(101))
-    0.01
+    >>> float(PiecewiseConstantDecay([100], [1.0, 0.5])(101))
+    0.5
     """
 
     def __init__(self, boundaries, values, name="PiecewiseConstant"):
