@@ -287,6 +287,8 @@ class Model(Trainer, Layer):
             "_traced_edits",
             "_short_call",
             "_short_edits",
+            "_short_predict",
+            "_short_steps",
             "train_function",
             "test_function",
             "predict_function",

@@ -1,0 +1,94 @@
+"""The short way in for calls that repeat: one batch of arrays of the dtypes and shapes of the call before.
+
+What such a call needs was checked and traced by the first one. A shortcut holds the engine's function and the
+conditions under which it applies; where it does not, the call goes the long way, which checks everything.
+"""
+
+import numpy as np
+
+from lamina import tree
+from lamina.engine.scope import Edits, state
+from lamina.engine.trace import compile_function
+from lamina.trainers import checks
+
+
+def _kind(array):
+    """What must be equal for two arrays to be treated alike: all but the number of samples."""
+    return array.dtype, array.shape[1:]
+
+
+def _is_plain(array, dtype):
+    """Whether an array goes to the engine as it is."""
+    return type(array) is np.ndarray and array.ndim > 0 and (dtype is None or array.dtype == dtype)
+
+
+class PredictShortcut:
+    """`predict_on_batch` of one array."""
+
+    def __init__(self, model, function, x):
+        self.model, self.function, self.edits, self.kind = model, function, Edits.count, _kind(x)
+
+    @classmethod
+    def of(cls, model, batch, outputs):
+        """The shortcut for batches like this one, or None where there can be none."""
+        x = batch[0] if isinstance(batch, tuple) else batch
+        step = getattr(model.predict_function, "__self__", None)  # the compiled step; an eager one has no trace
+        if not hasattr(step, "only_function") or tree.is_nested(outputs) or not _is_plain(x, "float32"):
+            return None
+        function = step.only_function()
+        return function and cls(model, function.call_numpy, x)
+
+    def __call__(self, x):
+        """The outputs, or None where the shortcut does not apply."""
+        if (
+            type(x) is np.ndarray
+            and self.edits == Edits.count
+            and (x.dtype, x.shape[1:]) == self.kind
+            and self.model.predict_function is not None
+            and not state.eager
+        ):
+            return self.function(x)[0]
+        return None
+
+
+class StepShortcut:
+    """`train_on_batch` or `test_on_batch` of one array and its labels: metrics start anew within the step."""
+
+    def __init__(self, model, function, x, y):
+        self.model, self.compiled = model, function
+        self.kinds = _kind(x), _kind(y)
+
+        def fresh(batch):
+            model.reset_metrics()
+            return function.fn(batch)
+
+        _, traced = compile_function(fresh, function.static_batch).lookup(((x, y),))
+        self.function, self.pack = traced.function, traced.pack
+        self.checks_labels = any(checks.sparse_terms(model._compile_loss)) if model._compile_loss else False
+
+    @classmethod
+    def of(cls, model, function, batch, logs):
+        """The shortcut for batches like this one, or None where there can be none."""
+        if not (isinstance(batch, tuple) and len(batch) == 2 and hasattr(function, "only_function")):
+            return None
+        x, y = batch
+        if not (_is_plain(x, "float32") and _is_plain(y, None)) or y.dtype == np.float64:
+            return None
+        if function.only_function() is None or not all(type(v) is float for v in logs.values()):
+            return None
+        return cls(model, function, x, y)
+
+    def __call__(self, x, y):
+        """The logs, or None where the shortcut does not apply."""
+        if not (
+            type(x) is np.ndarray
+            and type(y) is np.ndarray
+            and (_kind(x), _kind(y)) == self.kinds
+            and len(x) == len(y)
+            and not state.eager
+        ):
+            return None
+        if self.checks_labels:
+            checks.check_batch_labels(self.model._compile_loss, (x, y))
+        logs = self.pack(self.function(x, y))
+        return {name: float(logs[name]) for name in sorted(logs)}
