@@ -4,6 +4,7 @@ the path given.
 Keras on jax compiles each of these hundreds of tiny calls; on numpy they take seconds.
 """
 
+import copy
 import os
 import pickle
 import sys
@@ -11,11 +12,10 @@ import warnings
 
 os.environ["KERAS_BACKEND"] = "numpy"
 os.environ["JAX_PLATFORMS"] = "cpu"
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import keras
 import numpy as np
-from parity.ops_cases import ALL
+from ops_cases import ALL
 
 
 def leaves(value):
@@ -26,7 +26,9 @@ def leaves(value):
 
 def main(path):
     warnings.simplefilter("ignore")
-    results = [leaves(getattr(keras.ops, case.name)(*case.args, **case.kwargs)) for case in ALL]
+    # Copies, because some ops of this backend write into their argument.
+    cases = [(getattr(keras.ops, case.name), *copy.deepcopy((case.args, case.kwargs))) for case in ALL]
+    results = [leaves(op(*args, **kwargs)) for op, args, kwargs in cases]
     with open(path, "wb") as file:
         pickle.dump(results, file)
 

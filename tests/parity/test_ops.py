@@ -1,6 +1,6 @@
 """Every op against `keras.ops`: values and dtypes; its gradients against finite differences in float64; and
-the compiled
-and the symbolic call against the eager one."""
+the compiled and the symbolic call against the eager one.
+"""
 
 import os
 import pickle
@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from parity.ops_cases import ALL
+from ops_cases import ALL
 
 import lamina
 from lamina import ops
@@ -74,7 +74,8 @@ def close(got, expected, tolerance, what):
 @pytest.mark.parametrize("case", ALL, ids=str)
 def test_values_are_keras_s(case, keras_values):
     slots = slots_of(case)
-    got, expected = leaves(call(case, slots, [v for *_, v in slots])), keras_values[id(case)]
+    got = leaves(call(case, slots, [v for *_, v in slots]))
+    expected = keras_values[id(case)] if case.expected is None else case.expected
     assert len(got) == len(expected)
     for i, (g, e) in enumerate(zip(got, expected, strict=True)):
         close(g, e, case.tolerance, f"{case} output {i}")

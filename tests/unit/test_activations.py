@@ -9,12 +9,25 @@ from lamina import activations
 X = np.linspace(-4, 8, 25).astype("float32").reshape(5, 5)
 
 
-@pytest.mark.parametrize("name", sorted(set(activations.KNOWN) - {"glu", "threshold"}))
+@pytest.mark.parametrize("name", sorted(set(activations.KNOWN) - {"glu", "threshold", "sparsemax"}))
 def test_every_name_gives_keras_s_values(name):
     keras = pytest.importorskip("keras")
     ours, theirs = activations.get(name), keras.activations.get(name)
     assert activations.serialize(ours) == keras.activations.serialize(theirs)
     np.testing.assert_allclose(ours(X), np.asarray(theirs(X)), rtol=1e-5, atol=1e-6)
+
+
+def test_sparsemax_is_the_nearest_point_of_the_simplex():
+    # Keras's takes the sum of the running sums as its mass: right only where one entry is left, or none ties.
+    got = np.asarray(activations.sparsemax(X * 0.7))
+    assert activations.serialize(activations.get("sparsemax")) == "sparsemax"
+    assert (got >= 0).all() and np.allclose(got.sum(-1), 1.0, atol=1e-6)
+    # On the support x - y is one number, the threshold; elsewhere x lies under it.
+    shifted = X * 0.7 - got
+    threshold = shifted.max(-1, keepdims=True)
+    support = got > 0
+    assert support.sum(-1).min() > 1 and not support.all()
+    np.testing.assert_allclose(shifted[support], np.broadcast_to(threshold, X.shape)[support], atol=1e-6)
 
 
 @pytest.mark.parametrize(

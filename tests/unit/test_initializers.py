@@ -107,7 +107,6 @@ def test_configs_are_keras_s():
     keras = pytest.importorskip("keras")
     arguments = {
         "Constant": {"value": 3.0},
-        "Identity": {"gain": 2.0},
         "RandomNormal": {"mean": 1.0, "seed": 3},
         "RandomUniform": {"minval": -1.0, "seed": 3},
         "TruncatedNormal": {"stddev": 2.0},
@@ -115,7 +114,7 @@ def test_configs_are_keras_s():
         "Orthogonal": {"gain": 0.5, "seed": 1},
         **{
             n: {"seed": 4}
-            for n in "GlorotUniform GlorotNormal HeUniform HeNormal LecunUniform LecunNormal".split()
+            for n in ["GlorotUniform", "GlorotNormal", "HeUniform", "HeNormal", "LecunUniform", "LecunNormal"]
         },
         "Zeros": {},
         "Ones": {},
@@ -127,6 +126,15 @@ def test_configs_are_keras_s():
         back = initializers.deserialize(theirs)
         assert type(back).__name__ == name and back.get_config() == theirs["config"]
         assert type(back.clone()) is type(back)
+
+
+def test_identity_keeps_its_gain():
+    keras = pytest.importorskip("keras")
+    # Keras's own configuration leaves `gain` out; it takes ours.
+    ours = initializers.serialize(initializers.Identity(gain=2.0))
+    theirs = keras.initializers.serialize(keras.initializers.Identity(gain=2.0))
+    assert {**ours, "config": {}} == {**theirs, "config": {}} and ours["config"] == {"gain": 2.0}
+    assert keras.initializers.deserialize(ours).gain == initializers.deserialize(ours).gain == 2.0
 
 
 @pytest.mark.parametrize(

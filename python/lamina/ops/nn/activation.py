@@ -5,7 +5,7 @@ from lamina.engine.operation import op
 from lamina.ops._base import as_float, axes_of, exports, known, one_axis, slice_axis, tensor
 
 # tanh lives in `lamina.ops.numpy` and is an activation too.
-from lamina.ops.numpy.elementwise import tanh  # noqa: F401
+from lamina.ops.numpy.elementwise import tanh
 
 
 @op

@@ -123,8 +123,9 @@ def normalize(x, axis=-1, order=2, epsilon=None):
         x = _core.expand_dims(x, [0])
     axes = axes_of(axis, len(x.shape))
     if order == 2:
+        # The bound is on the squares, so that the gradient at zero is finite.
         squares = _core.reduce("sum", _core.unary("square", x), axes, True)
-        return x * _core.binary("min", _core.unary("rsqrt", squares), 1.0 / epsilon)
+        return x * _core.unary("rsqrt", _core.binary("max", squares, epsilon**2))
     from lamina.ops.linalg import norm
 
     return x / _core.binary("max", norm(x, order, axis, True), epsilon)

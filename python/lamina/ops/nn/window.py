@@ -139,6 +139,8 @@ def conv_transpose(
     x, kernel = frame.enter(x), frame.kernel(kernel)
     strides, dilation = frame.pair(strides, "strides"), frame.pair(dilation_rate, "dilation_rate")
     extra = frame.pair(output_padding, "output_padding", neutral=None)
+    for axis in (0, 1):
+        known(kernel, axis, "conv_transpose")  # the output's size depends on the window
     return frame.leave(
         _core.conv2d_transpose(x, kernel, strides, _padding("conv_transpose", padding), extra, dilation)
     )

@@ -38,8 +38,14 @@ sinh = _unary("sinh", "sinh", "Hyperbolic sine.")
 sqrt = _unary("sqrt", "sqrt", "Square root.")
 tan = _unary("tan", "tan", "Tangent.")
 tanh = _unary("tanh", "tanh", "Hyperbolic tangent.")
-ceil = _unary("ceil", "ceil", "The least integer not below x, as a float.")
-floor = _unary("floor", "floor", "The greatest integer not above x, as a float.")
+
+
+def _float_unary(name, core, doc):
+    return named(lambda x: _core.unary(core, as_float(x)), name, doc, __name__)
+
+
+ceil = _float_unary("ceil", "ceil", "The least integer not below x, as a float.")
+floor = _float_unary("floor", "floor", "The greatest integer not above x, as a float.")
 
 # Functions that keep the dtype.
 absolute = _unary("absolute", "abs", "Absolute value.")

@@ -240,7 +240,10 @@ def _nan_arg(kind, x, axis, keepdims):
 @op
 def nanmean(x, axis=None, keepdims=False):
     """Mean of what is not NaN; NaN where there is nothing."""
-    filled, missing = _filled(x, 0.0)
+    return _mean_of_present(*_filled(x, 0.0), axis, keepdims)
+
+
+def _mean_of_present(filled, missing, axis, keepdims):
     if missing is None:
         return _reduce("mean", filled, axis, keepdims)
     count = _core.cast(_reduce("sum", _core.unary("not", missing), axis, keepdims), filled.dtype)
@@ -250,8 +253,10 @@ def nanmean(x, axis=None, keepdims=False):
 @op
 def nanvar(x, axis=None, keepdims=False):
     """Variance of what is not NaN; NaN where there is nothing."""
-    x = as_float(x)
-    return nanmean(_core.unary("square", x - nanmean(x, axis, True)), axis, keepdims)
+    filled, missing = _filled(as_float(x), 0.0)
+    # Only what was missing at first is left out: an infinity makes the mean infinite and the variance NaN.
+    apart = _core.where(missing, 0.0, filled - _mean_of_present(filled, missing, axis, True))
+    return _mean_of_present(_core.unary("square", apart), missing, axis, keepdims)
 
 
 @op

@@ -142,7 +142,7 @@ def bincount(x, weights=None, minlength=0, sparse=False):
 @op
 def histogram(x, bins=10, range=None):
     """Counts of the elements in `bins` equal bins over `range` (from the least to the greatest unless given),
-    or between the given edges; and the edges. The last bin holds its right edge too.
+    or between the given edges; and the edges, both as floats. The last bin holds its right edge too.
     """
     from lamina.ops.numpy.creation import linspace
 
@@ -167,7 +167,7 @@ def histogram(x, bins=10, range=None):
     inside = _core.binary("and", _core.binary("ge", bin_of, 0), _core.binary("lt", bin_of, count))
     safe = _core.expand_dims(_core.where(inside, bin_of, 0), [1])
     counts = _core.scatter_add(_core.full((count,), 0, "int32"), safe, _core.cast(inside, "int32"))
-    return counts, edges
+    return _core.cast(counts, x.dtype), edges
 
 
 @op

@@ -284,9 +284,14 @@ fn affine(x: &Tensor, scale: f64, shift: f64) -> Tensor {
 pub struct Binary(pub B);
 
 impl Binary {
-    fn gives_bool(self) -> bool {
+    /// Comparisons do, and `and`, `or`, `xor` unless they work on the bits of integers.
+    fn gives_bool(self, operands: DType) -> bool {
         use B::*;
-        matches!(self.0, Eq | Ne | Lt | Le | Gt | Ge | And | Or | Xor)
+        match self.0 {
+            Eq | Ne | Lt | Le | Gt | Ge => true,
+            And | Or | Xor => operands.is_float() || operands == DType::Bool,
+            _ => false,
+        }
     }
 }
 
@@ -301,7 +306,7 @@ impl OpDef for Binary {
             return Err(ShapeError::new(self.name(), message).expected("one dtype"));
         }
         let dims = broadcast_or(self.name(), x[0], x[1])?;
-        let dtype = if self.gives_bool() { DType::Bool } else { x[0].dtype };
+        let dtype = if self.gives_bool(x[0].dtype) { DType::Bool } else { x[0].dtype };
         Ok(smallvec![Type { dtype, dims }])
     }
 
@@ -312,7 +317,7 @@ impl OpDef for Binary {
             return None;
         }
         match (self.0, a, b) {
-            (op, Some(a), Some(b)) if !self.gives_bool() => Some(g.scalar(dtype, round_to(dtype, op.eval_f64(a, b)))),
+            (op, Some(a), Some(b)) if !self.gives_bool(dtype) => Some(g.scalar(dtype, round_to(dtype, op.eval_f64(a, b)))),
             (B::Mul | B::Div, _, Some(1.0)) => Some(x[0]),
             (B::Mul, Some(1.0), _) => Some(x[1]),
             (B::Sub, _, Some(0.0)) => Some(x[0]),
@@ -326,7 +331,7 @@ impl OpDef for Binary {
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<(), ShapeError> {
         let (a, b, y) = (cx.x(0), cx.x(1), cx.y(0));
         let (want_a, want_b) = (cx.wanted[0], cx.wanted[1]);
-        if self.gives_bool() || self.0 == B::FloorDiv {
+        if self.gives_bool(cx.g.ty(a).dtype) || matches!(self.0, B::FloorDiv | B::And | B::Or | B::Xor) {
             return Ok(());
         }
         let dy = cx.dy()?;
@@ -456,7 +461,12 @@ impl OpDef for Binary {
                     let (va, vb) = (sa.to_vec(), sb.to_vec());
                     let tolerance = if dtype == DType::F32 { 2e-6 } else { 1e-12 };
                     let problem = Problem::close(name, Binary(op), vec![a, b], tolerance, move |x| {
-                        reference_broadcast(&va, &vb, |i, j| op.eval_f64(x[0][i], x[1][j]))
+                        reference_broadcast(&va, &vb, |i, j| match (integer, x[0][i] as i64, x[1][j] as i64) {
+                            (true, i, j) if op == B::And => (i & j) as f64,
+                            (true, i, j) if op == B::Or => (i | j) as f64,
+                            (true, i, j) if op == B::Xor => (i ^ j) as f64,
+                            _ => op.eval_f64(x[0][i], x[1][j]),
+                        })
                     });
                     let smooth = dtype == DType::F32
                         && matches!(op, B::Add | B::Sub | B::Mul | B::Div | B::Max | B::Min | B::Pow | B::Atan2);
@@ -514,9 +524,9 @@ pub fn binary_i64(op: B, a: i64, b: i64) -> i64 {
         B::Le => (a <= b) as i64,
         B::Gt => (a > b) as i64,
         B::Ge => (a >= b) as i64,
-        B::And => (a != 0 && b != 0) as i64,
-        B::Or => (a != 0 || b != 0) as i64,
-        B::Xor => ((a != 0) != (b != 0)) as i64,
+        B::And => a & b,
+        B::Or => a | b,
+        B::Xor => a ^ b,
     }
 }
 
