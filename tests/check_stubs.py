@@ -35,7 +35,11 @@ def main():
     built = {n for n in dir(_core) if not n.startswith("__")}
     declared = set(functions) | set(classes)
     problems += [f"{n}: in the module, not in the stub" for n in sorted(built - declared)]
-    problems += [f"{n}: in the stub, not in the module" for n in sorted(declared - built) if n not in ("Dim", "TensorLike")]
+    problems += [
+        f"{n}: in the stub, not in the module"
+        for n in sorted(declared - built)
+        if n not in ("Dim", "TensorLike")
+    ]
     for name, parameters in functions.items():
         if name in built:
             actual = list(inspect.signature(getattr(_core, name)).parameters)

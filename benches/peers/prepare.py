@@ -1,4 +1,4 @@
-"""Builds one model in Keras and writes its config, weights, data, expected output and exports into a folder."""
+"""Builds one model in Keras; writes its config, weights, data, expected output and exports into a folder."""
 
 import json
 import os
@@ -9,9 +9,9 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-from models import INFERENCE, TRAINING, tabular  # noqa: E402
+import keras
+import numpy as np
+from models import INFERENCE, TRAINING, tabular
 
 
 def main():
@@ -31,7 +31,11 @@ def main():
     (folder / "config.json").write_text(json.dumps(spec))
     np.savez(folder / "weights.npz", **{f"w{i}": w for i, w in enumerate(model.get_weights())})
     ids = "int" in str(model.inputs[0].dtype)
-    x = rng.integers(0, 20000, (batch, *shape)).astype("int32") if ids else rng.random((batch, *shape), "float32")
+    x = (
+        rng.integers(0, 20000, (batch, *shape)).astype("int32")
+        if ids
+        else rng.random((batch, *shape), "float32")
+    )
     np.save(folder / "x.npy", x)
     if loss:
         y = rng.integers(0, classes, (batch,)) if classes else rng.random((batch, 1), "float32")

@@ -2,8 +2,8 @@
 
     python benches/peers/run.py [--only NAME] [--rounds N] [--seconds S] [--json FILE]
 
-Prints, for every piece of work, the median of each engine and lamina's time as a ratio of the best peer's: below 1 is a
-win. Needs `benches/peers/requirements.txt`; `make bench-peers` sets that up.
+Prints, for every piece of work, the median of each engine and lamina's time as a ratio of the best peer's:
+below 1 is a win. Needs `benches/peers/requirements.txt`; `make bench-peers` sets that up.
 """
 
 import argparse
@@ -101,7 +101,10 @@ def report(label, row):
     cells = ", ".join(f"{k} {show(v)}" for k, v in sorted(peers.items(), key=lambda p: p[1]))
     if "lamina" in times and peers:
         best = min(peers, key=peers.get)
-        print(f"| {label} | {show(times['lamina'])} | {times['lamina'] / peers[best]:.2f} | {cells} |", flush=True)
+        print(
+            f"| {label} | {show(times['lamina'])} | {times['lamina'] / peers[best]:.2f} | {cells} |",
+            flush=True,
+        )
     for engine, reason in row.items():
         if not isinstance(reason, float):
             print(f"  {label}: {engine} left out: {reason}", file=sys.stderr, flush=True)

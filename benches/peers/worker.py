@@ -2,8 +2,8 @@
 
     python worker.py ENGINE WORK MODEL BATCH FOLDER
 
-The folder holds the Keras model's config, weights, input and expected output, and its exports for other engines. Lines on
-standard input ask for rounds: `TIME seconds` is answered by the median seconds per call as JSON.
+The folder holds the Keras model's config, weights, input and expected output, and its exports for other
+engines. Lines on standard input ask for rounds: `TIME seconds` is answered by the median seconds per call as JSON.
 """
 
 import json
@@ -70,7 +70,7 @@ def infer_lamina(folder, x):
 
 def infer_jax(folder, x):
     """The jitted stateless call."""
-    keras, model = keras_model(folder, "jax")
+    _, model = keras_model(folder, "jax")
     import jax
 
     values = [v.value for v in model.trainable_variables], [v.value for v in model.non_trainable_variables]
@@ -94,7 +94,9 @@ def infer_onnxruntime(folder, x):
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = THREADS
-    session = ort.InferenceSession(os.path.join(folder, "model.onnx"), options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(
+        os.path.join(folder, "model.onnx"), options, providers=["CPUExecutionProvider"]
+    )
     name = session.get_inputs()[0].name
     return lambda: session.run(None, {name: x})[0]
 
@@ -106,7 +108,11 @@ def infer_openvino(folder, x):
     core = ov.Core()
     model = core.read_model(os.path.join(folder, "model.onnx"))
     model.reshape(list(x.shape))
-    settings = {"INFERENCE_NUM_THREADS": THREADS, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    settings = {
+        "INFERENCE_NUM_THREADS": THREADS,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32",
+    }
     request = core.compile_model(model, "CPU", settings).create_infer_request()
     return lambda: request.infer({0: x}, share_inputs=True)[0]
 
@@ -235,7 +241,10 @@ def main():
             call()
         call()
     except Exception as reason:
-        print(json.dumps({"failed": f"{type(reason).__name__}: {str(reason).splitlines()[0][:160]}"}), flush=True)
+        print(
+            json.dumps({"failed": f"{type(reason).__name__}: {str(reason).splitlines()[0][:160]}"}),
+            flush=True,
+        )
         return
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:

@@ -277,7 +277,7 @@ def binomial(shape, counts, probabilities, dtype=None, seed=None):
     """
     dtype, shape = _float_dtype(dtype, "binomial"), static_dims(shape)
     seed = draw_seed(seed)
-    most = int(math.ceil(float(np.max(np.asarray(counts), initial=0))))
+    most = math.ceil(float(np.max(np.asarray(counts), initial=0)))
     counts = _core.expand_dims(_core.broadcast_to(tensor(counts, "float32"), shape), [0])
     p = _core.broadcast_to(tensor(probabilities, "float32"), shape)
     total = _core.full(shape, 0, "float32")

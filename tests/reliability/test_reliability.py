@@ -186,6 +186,8 @@ def test_every_instruction_set_agrees(isa, tmp_path):
     for name in ("scalar", isa):
         path = str(tmp_path / f"{name}.npy")
         environment = os.environ | {"LAMINA_ISA": name}
-        subprocess.run([sys.executable, "-c", textwrap.dedent(script), path], check=True, env=environment, timeout=120)
+        subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(script), path], check=True, env=environment, timeout=120
+        )
         outputs.append(np.load(path))
     np.testing.assert_allclose(outputs[1], outputs[0], rtol=1e-5, atol=1e-6)

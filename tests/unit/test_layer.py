@@ -141,7 +141,7 @@ def test_forgotten_super_init():
 
 
 def test_layer_without_call():
-    with pytest.raises(NotImplementedError, match="Layer Layer does not have a `call"):
+    with pytest.raises(NotImplementedError, match="Layer Layer does not have a `call` method"):
         layers.Layer()(np.ones((1, 1), "float32"))
 
 

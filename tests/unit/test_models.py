@@ -195,7 +195,7 @@ def test_unused_input_and_same_input_as_output():
 
 def test_disconnected_graph_and_bad_arguments():
     a, b = lamina.Input((3,)), lamina.Input((3,))
-    with pytest.raises(ValueError, match="Graph disconnected"):
+    with pytest.raises(ValueError, match=r"not connected to `inputs`\. Graph disconnected"):
         lamina.Model(a, layers.Add()([a, b]))
     with pytest.raises(ValueError, match="must be KerasTensors"):
         lamina.Model(X, layers.Dense(1)(a))

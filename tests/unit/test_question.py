@@ -1,4 +1,4 @@
-"""The question lamina grew from, as written: what input_shape, units and dim mean, and the shapes that follow."""
+"""The question lamina grew from, as written: what input_shape, units and dim mean, and what follows."""
 
 import numpy as np
 import pytest
@@ -101,7 +101,10 @@ def test_dense_works_on_the_last_axis(input_shape, expected, kernel):
 def test_images_in_both_data_formats():
     last = keras.Sequential([keras.Input((50, 50, 3)), layers.Conv2D(8, 3, strides=2, padding="same")])
     first = keras.Sequential(
-        [keras.Input((3, 50, 50)), layers.Conv2D(8, 3, strides=2, padding="same", data_format="channels_first")]
+        [
+            keras.Input((3, 50, 50)),
+            layers.Conv2D(8, 3, strides=2, padding="same", data_format="channels_first"),
+        ]
     )
     assert last.output_shape == (None, 25, 25, 8)
     assert first.output_shape == (None, 8, 25, 25)

@@ -34,7 +34,8 @@ class Function(Operation):
                         f"All `{title}` values must be KerasTensors. Received: {title}={given} including "
                         f"invalid value {x} of type {type(x)}{_hint(x)}"
                     )
-        graph = OperationGraph(flat_inputs, flat_outputs)
+        paths = [".".join(map(str, path)) for path, _ in tree.flatten_with_path(outputs)]
+        graph = OperationGraph(flat_inputs, flat_outputs, paths)
         # Past `__setattr__`: a model tracks its layers itself.
         self.__dict__.update(
             _inputs_struct=tree.map_structure(lambda x: x, inputs),
@@ -66,6 +67,13 @@ class Function(Operation):
         """The outputs for `inputs`, a structure like that of the symbolic inputs."""
         self._check_structure(inputs)
         return self._run_through_graph(inputs)
+
+    def compute_output_shape(self, input_shape):
+        """The output shape(s) for input shape(s)."""
+        specs = tree.flatten(tree.map_shape_structure(lambda s: KerasTensor(tuple(s)), input_shape))
+        specs = [KerasTensor(x.shape, r.dtype) for x, r in zip(specs, self._inputs, strict=True)]
+        outputs = self.compute_output_spec(tree.pack_sequence_as(self._inputs_struct, specs))
+        return tree.map_structure(lambda x: x.shape, outputs)
 
     def _check_structure(self, inputs):
         try:
@@ -121,7 +129,7 @@ class OperationGraph:
     name.
     """
 
-    def __init__(self, inputs, outputs):
+    def __init__(self, inputs, outputs, paths=None):
         boundary = {id(x) for x in inputs}
         nodes, met = _walk(outputs, boundary)
         depths, operation_depths = {}, {}
@@ -145,25 +153,26 @@ class OperationGraph:
             self.nodes_by_depth.setdefault(depth, []).append(node)
         self.nodes = [n for d in sorted(self.nodes_by_depth, reverse=True) for n in self.nodes_by_depth[d]]
         self.operations = sorted(operation_depths, key=lambda o: (-operation_depths[o], met[o]))
-        self._check(boundary, outputs)
+        self._check(boundary, outputs, paths)
 
-    def _check(self, boundary, outputs):
-        known, passed = set(boundary), []
+    def _check(self, boundary, outputs, paths):
+        known, passed, why = set(boundary), [], ""
         for node in self.nodes:
-            for x in node.input_tensors:
-                if id(x) not in known:
-                    raise ValueError(
-                        f"Graph disconnected: cannot find parent for tensor {x} at operation "
-                        f"'{node.operation.name}'. The value comes from an input that is not among the "
-                        "model's `inputs`. The following previous operations were accessed without issue: "
-                        f"{passed}"
-                    )
+            missing = [x for x in node.input_tensors if id(x) not in known]
+            if missing:
+                why = why or (
+                    f" Graph disconnected: cannot find parent for tensor {missing[0]} at operation "
+                    f"'{node.operation.name}'. The value comes from an input that is not among the model's "
+                    f"`inputs`. The following previous operations were accessed without issue: {passed}"
+                )
+                continue
             passed.append(node.operation.name)
             if not node.is_input:
                 known.update(id(x) for x in node.output_tensors)
         for i, x in enumerate(outputs):
             if id(x) not in known:
-                raise ValueError(f"Output with path `{i}` ({x.name}) is not connected to `inputs`.")
+                path = paths[i] if paths else i
+                raise ValueError(f"Output with path `{path}` is not connected to `inputs`.{why}")
         counts = {}
         for operation in self.operations:
             counts[operation.name] = counts.get(operation.name, 0) + 1

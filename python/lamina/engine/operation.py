@@ -114,8 +114,9 @@ class Operation:
 
     def call(self, *args, **kwargs):
         """The computation."""
+        call = "`call()`" if self._kind == "Model" else "`call`"
         raise NotImplementedError(
-            f"{self._kind} {type(self).__name__} does not have a `call()` method implemented."
+            f"{self._kind} {type(self).__name__} does not have a {call} method implemented."
         )
 
     def compute_output_spec(self, *args, **kwargs):

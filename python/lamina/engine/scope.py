@@ -23,7 +23,7 @@ state = _State()
 
 
 class Edits:
-    """Counts changes to layers, all of them together: whatever was learnt about any model at this count is current."""
+    """Counts changes to all layers together: what was learnt about a model at this count is current."""
 
     count = 0
 

@@ -34,6 +34,15 @@ class Tracker:
         self.stores = {name: [] for name in STORES}
         self.locked_because = None
 
+    def lock(self, because="The state of this layer is locked: nothing can be added to it."):
+        """From now on, `add` raises `ValueError` with this message (`None`: it does not)."""
+        self.locked_because = because
+
+    def unlock(self):
+        """Allows additions; returns why they were not allowed."""
+        because, self.locked_because = self.locked_because, None
+        return because
+
     def track(self, value):
         """Stores what `value` is or holds.
 

@@ -227,8 +227,15 @@ class LayerCall:
     def compute_output_spec(self, *args, **kwargs):
         """KerasTensors like the outputs of a call on these KerasTensors; makes no weights."""
         layer = self if self._built else self._unbuilt_copy()
-        with scope.flag("abstract", not self._built):
-            return infer(lambda *a, **k: layer._run(a, k), args, kwargs)
+        try:
+            with scope.flag("abstract", not self._built):
+                return infer(lambda *a, **k: layer._run(a, k), args, kwargs)
+        except ShapeError:
+            raise
+        except Exception:
+            if is_default(self.compute_output_shape):
+                raise
+            return self._spec_from_shape(args, kwargs)
 
     def _unbuilt_copy(self):
         """A copy whose weights may be made and thrown away."""

@@ -207,7 +207,7 @@ class Layer(LayerCall, LayerState, Operation):
             self._initial_weights = None
 
     def _lock_state(self):
-        self._tracker.locked_because = _LOCKED
+        self._tracker.lock(_LOCKED)
 
     def get_build_config(self):
         """The shapes that `build` was called with, as a dict; `None` before."""
@@ -260,11 +260,12 @@ class Layer(LayerCall, LayerState, Operation):
         """Makes a layer from `get_config()`'s dict."""
         config = dict(config)
         if isinstance(config.get("dtype"), dict):
-            config["dtype"] = dtype_policies.deserialize(config["dtype"])
+            config["dtype"] = dtype_policies.deserialize(config["dtype"]).name
         return super().from_config(config)
 
     def add_weight(
         self,
+        *args,
         shape=None,
         initializer=None,
         dtype=None,
@@ -279,6 +280,7 @@ class Layer(LayerCall, LayerState, Operation):
         """Makes a variable that belongs to the layer.
 
         Args:
+            args: shape, initializer and dtype may come by position.
             shape: fully known; `()` when not given.
             initializer: object, name or callable `f(shape, dtype=...)`; default: Glorot uniform for floats,
                 else zeros.
@@ -288,11 +290,19 @@ class Layer(LayerCall, LayerState, Operation):
             regularizer, constraint: objects or names.
             name: its name, such as `"kernel"`.
         """
-        if isinstance(shape, str):
+        if args and isinstance(args[0], str):
             raise ValueError(
-                f"`name` must be passed as a keyword argument. Received: add_weight('{shape}', ...). Use: "
-                f"add_weight(shape=..., name='{shape}')."
+                f"`name` must be passed as a keyword argument. Received: add_weight('{args[0]}', ...). "
+                f"Use: add_weight(shape=..., name='{args[0]}')."
             )
+        given = {"shape": shape, "initializer": initializer, "dtype": dtype}
+        if len(args) > len(given):
+            raise TypeError(f"add_weight() takes at most 3 positional arguments but {len(args)} were given.")
+        for argument, value in zip(given, args, strict=False):
+            if given[argument] is not None:
+                raise ValueError(f"`{argument}` was passed both positionally and as a keyword argument.")
+            given[argument] = value
+        shape, initializer, dtype = given.values()
         dtype = self.variable_dtype if dtype is None else standardize_dtype(dtype)
         if initializer is None:
             initializer = "glorot_uniform" if "float" in dtype else "zeros"
@@ -316,11 +326,11 @@ class Layer(LayerCall, LayerState, Operation):
 
     def _add_state(self, **kwargs):
         """`add_weight` on a layer that is built already."""
-        locked, self._tracker.locked_because = self._tracker.locked_because, None
+        locked = self._tracker.unlock()
         try:
             return self.add_weight(**kwargs)
         finally:
-            self._tracker.locked_because = locked
+            self._tracker.lock(locked)
 
     def __getstate__(self):
         # A copy of a layer stands alone: the calls that a graph remembers stay with the original.

@@ -52,8 +52,15 @@ class LayerState:
 
     @property
     def _own_variables(self):
-        stores = self._tracker.stores
-        return stores["trainable_variables"] + stores["non_trainable_variables"]
+        return self._trainable_variables + self._non_trainable_variables
+
+    @property
+    def _trainable_variables(self):
+        return self._tracker.stores["trainable_variables"]
+
+    @property
+    def _non_trainable_variables(self):
+        return self._tracker.stores["non_trainable_variables"]
 
     @property
     def _layers(self):
@@ -91,7 +98,7 @@ class LayerState:
     @trainable.setter
     def trainable(self, value):
         self._trainable = bool(value)
-        for v in self._tracker.stores["trainable_variables"]:
+        for v in self._trainable_variables:
             v.trainable = self._trainable
         for layer in self._layers:
             layer.trainable = self._trainable

@@ -7,7 +7,7 @@ from lamina import ops, tree
 from lamina.engine.function import Function
 from lamina.engine.keras_tensor import KerasTensor, get_keras_mask
 from lamina.engine.operation import Node, init_signature
-from lamina.engine.scope import training_phase
+from lamina.engine.scope import state, training_phase
 from lamina.layers.call import any_mask
 from lamina.layers.core.input_layer import Input, InputLayer
 from lamina.layers.input_spec import InputSpec
@@ -124,7 +124,9 @@ class Functional(Function, Model):
         return outputs[0] if isinstance(outputs, (list, tuple)) and len(outputs) == 1 else outputs
 
     def _check_input(self, arguments):
-        pass  # `_standardize_inputs` does it, with the names of the inputs at hand
+        if "_manual_input_spec" in self.__dict__:
+            super()._check_input(arguments)
+        # Else `_standardize_inputs` does it, with the names of the inputs at hand.
 
     def _infer_outputs(self, args, kwargs):
         inputs = tree.flatten(args[0]) if len(args) == 1 and not kwargs else []
@@ -143,13 +145,6 @@ class Functional(Function, Model):
     def compute_output_spec(self, inputs, training=None, mask=None):
         """KerasTensors like the outputs for KerasTensors like the inputs."""
         return self._infer_outputs((inputs,), {})
-
-    def compute_output_shape(self, input_shape):
-        """The output shape(s) for input shape(s)."""
-        specs = tree.map_shape_structure(lambda s: KerasTensor(tuple(s)), input_shape)
-        for x, reference in zip(tree.flatten(specs), self._inputs, strict=True):
-            x._dtype = reference.dtype
-        return tree.map_structure(lambda x: x.shape, self.compute_output_spec(specs))
 
     def add_loss(self, loss):
         """A functional model has no `call` of its own in which to add a loss: put a layer that adds it into
@@ -202,8 +197,11 @@ class Functional(Function, Model):
         elif isinstance(struct, dict) and all(isinstance(x, KerasTensor) for x in struct.values()):
             keys = [key for key, _ in tree._items(struct)]
             if isinstance(inputs, dict) and all(k in inputs for k in keys):
+                if len(inputs) > len(keys):
+                    self._warn_structure(inputs)
                 return [inputs[k] for k in keys]
             if isinstance(inputs, (list, tuple)) and len(inputs) == len(keys) and list(struct) == keys:
+                self._warn_structure(inputs)
                 return list(inputs)
             if len(keys) == 1 and not tree.is_nested(inputs):
                 return [inputs]
@@ -213,15 +211,26 @@ class Functional(Function, Model):
                 return tree.flatten(inputs)
             except ValueError:
                 pass
-        expected = tree.map_structure(lambda x: x.name, struct)
+        counts = len(tree.flatten(struct)), len(tree.flatten(inputs))
+        how_many = (
+            f"Layer '{self.name}' expects {counts[0]} input(s), but it received {counts[1]} input tensors. "
+        )
+        raise ValueError((how_many if counts[0] != counts[1] else "") + self._structures(inputs))
+
+    def _structures(self, inputs):
+        expected = tree.map_structure(lambda x: x.name, self._inputs_struct)
         received = tree.map_structure(
             lambda x: "None" if x is None else f"Tensor(shape={getattr(x, 'shape', x)})", inputs
         )
-        raise ValueError(
+        return (
             "The structure of `inputs` doesn't match the expected structure.\n"
             f"Expected: {expected}\n"
             f"Received: inputs={received}"
         )
+
+    def _warn_structure(self, inputs):
+        if not state.inferring:
+            warnings.warn(self._structures(inputs), stacklevel=2)
 
     # --------------------------------------------------------------------------------------------- config
 

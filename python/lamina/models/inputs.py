@@ -2,7 +2,7 @@
 
 import warnings
 
-from lamina import ops
+from lamina import ops, tree
 from lamina.errors import ShapeError
 
 _AXES = {
@@ -34,12 +34,21 @@ def adjust_input(model, x, reference):
     if (added or dropped) and (not one_sample or set(shape) == {1}) and not model.strict_shapes:
         _say(model, reference, shape, added)
         return ops.expand_dims(x, -1) if added else ops.squeeze(x, -1)
+    position = next(i for i, r in enumerate(model.inputs) if r is reference)
+    path = ".".join(map(str, tree.flatten_with_path(model.input)[position][0]))
+    if len(shape) == len(expected):
+        message = (
+            f"Input {position} with name '{reference.name}' of layer '{model.name}' is incompatible with the "
+            f"layer: "
+            f"expected shape={expected}, found shape={shape}"
+        )
+    else:
+        message = (
+            f"Invalid input shape for input {position} with name '{reference.name}' and path '{path}'. "
+            f"Expected shape {expected}, but input has incompatible shape {shape}"
+        )
     raise ShapeError(
-        f"Input 0 of layer '{model.name}' is incompatible with the layer: expected shape={expected}, found "
-        f"shape={shape}"
-        if len(model.inputs) == 1
-        else f"Input '{reference.name}' of model '{model.name}' is incompatible: "
-        f"expected shape={expected}, found shape={shape}",
+        message,
         layer=model,
         argument=reference.name,
         got=shape,

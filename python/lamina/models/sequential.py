@@ -265,6 +265,8 @@ class Sequential(Model):
             )
         model = cls(name=config["name"])
         for layer_config in config["layers"]:
+            if not isinstance(layer_config, dict) or "config" not in layer_config:
+                raise ValueError(f"Expected a dictionary containing a 'config' key. Received: {layer_config}")
             model._push(deserialize_keras_object(layer_config, custom_objects))
         model._extend_graph()
         shape = config.get("build_input_shape")

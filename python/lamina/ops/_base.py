@@ -91,8 +91,8 @@ def move_last(x, axis):
     ndim = len(x.shape)
     if axis == ndim - 1:
         return x, None
-    perm = [a for a in range(ndim) if a != axis] + [axis]
-    back = list(range(axis)) + [ndim - 1] + list(range(axis, ndim - 1))
+    perm = [*(a for a in range(ndim) if a != axis), axis]
+    back = [*range(axis), ndim - 1, *range(axis, ndim - 1)]
     return _core.transpose(x, perm), back
 
 

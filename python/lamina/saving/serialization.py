@@ -11,7 +11,13 @@ import numpy as np
 from lamina.backend import standardize_dtype
 from lamina.engine.scope import flag, state
 from lamina.errors import did_you_mean
-from lamina.saving.registration import CustomObjectScope, get_registered_name, get_registered_object
+from lamina.saving.registration import (
+    CustomObjectScope,
+    get_custom_objects,
+    get_registered_name,
+    get_registered_object,
+    scoped_objects,
+)
 
 _PLAIN = (str, int, float, bool)
 # Keras's public modules and lamina's modules that hold the same names.
@@ -252,8 +258,8 @@ def _with_function(cls, inner, custom):
 
 def _no_lambda(what, name):
     return (
-        f"{what} a Python lambda. Running code that comes with a configuration is unsafe, and lamina never "
-        "does it. "
+        f"{what} a Python lambda. Running code that comes with a configuration allows arbitrary code "
+        "execution, and lamina never does it. "
         f'Bring the function yourself: custom_objects={{"{name}": fn}}, '
         "or use a named function registered with `lamina.saving.register_keras_serializable()`."
     )
@@ -315,6 +321,7 @@ def _find_class(config, custom, module_objects):
     else:
         raise TypeError(f"Expected 'module' to be a string, instead got {module!r}")
     if found is not None:
+        _refuse_other_name(config, name)
         return found
     hint = (
         did_you_mean(name, [n for n in dir(_family("layers")) if n[:1].isupper()])
@@ -337,6 +344,11 @@ def _find_function(config, custom, module_objects):
     found = get_registered_object(name, custom, module_objects)
     if found is None:
         found = _search(name, _FUNCTION_FAMILIES, isinstance_of=types.FunctionType)
+        if found is not None:
+            _refuse_other_name(config, name)
+        elif ">" not in name:  # Keras up to 3.6 wrote registered functions without their package
+            known = {**get_custom_objects(), **scoped_objects(), **custom}
+            found = next((f for key, f in known.items() if key.endswith(f">{name}")), None)
     if found is None:
         raise TypeError(
             f"Could not locate function '{name}'. Make sure custom functions are decorated with "
@@ -344,6 +356,16 @@ def _find_function(config, custom, module_objects):
             f"config: {config}"
         )
     return found
+
+
+def _refuse_other_name(config, name):
+    """A built-in has no registered name; a configuration that gives it one means something else."""
+    registered = config.get("registered_name")
+    if registered and registered not in (name, config["class_name"]):
+        raise ValueError(
+            f"`registered_name={registered!r}` was provided in the config, but '{name}' resolved to a Keras "
+            f"built-in and does not use registered names. Full object config: {config}"
+        )
 
 
 def _families(module, name):

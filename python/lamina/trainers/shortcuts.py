@@ -32,7 +32,9 @@ class PredictShortcut:
     def of(cls, model, batch, outputs):
         """The shortcut for batches like this one, or None where there can be none."""
         x = batch[0] if isinstance(batch, tuple) else batch
-        step = getattr(model.predict_function, "__self__", None)  # the compiled step; an eager one has no trace
+        step = getattr(
+            model.predict_function, "__self__", None
+        )  # the compiled step; an eager one has no trace
         if not hasattr(step, "only_function") or tree.is_nested(outputs) or not _is_plain(x, "float32"):
             return None
         function = step.only_function()
