@@ -3,7 +3,8 @@
     python worker.py ENGINE WORK MODEL BATCH FOLDER
 
 The folder holds the Keras model's config, weights, input and expected output, and its exports for other
-engines. Lines on standard input ask for rounds: `TIME seconds` is answered by the median seconds per call as JSON.
+engines. Lines on standard input ask for rounds:
+`TIME seconds` is answered by the median seconds per call as JSON.
 """
 
 import json
