@@ -87,16 +87,14 @@ impl Conv {
         self.slide.check(name, x)?;
         self.check_kernel(name, kernel, x)?;
         let (inputs, outputs) = self.channels(kernel);
-        if let (Some(has), Some(wants)) = (x.dims[3], inputs) {
-            if has != wants {
-                let message = format!("the kernel takes {wants} input channels, the input has {has}");
-                let error = ShapeError::new(name, message).argument("inputs").got(&x.dims).got(&kernel.dims);
-                let error = error.expected(format!("(batch, height, width, {wants})"));
-                return Err(match x.dims[1] == Some(wants) {
-                    true => error.fix("this looks like (batch, channels, height, width): pass data_format=\"channels_first\""),
-                    false => error,
-                });
-            }
+        if let (Some(has), Some(wants)) = (x.dims[3], inputs)
+            && has != wants
+        {
+            let message = format!("the kernel takes {wants} input channels, the input has {has}");
+            let error = ShapeError::new(name, message).argument("inputs").got(&x.dims).got(&kernel.dims);
+            let error = error.expected(format!("(batch, height, width, {wants})"));
+            let fix = "this looks like (batch, channels, height, width): pass data_format=\"channels_first\"";
+            return Err(if x.dims[1] == Some(wants) { error.fix(fix) } else { error });
         }
         let spatial = |axis: usize| {
             self.slide
@@ -306,12 +304,12 @@ impl OpDef for ConvGradInput {
         slide.check(name, dy)?;
         self.conv.check_kernel(name, kernel, dy)?;
         let (channels, filters) = self.conv.channels(kernel);
-        if let (Some(has), Some(wants)) = (dy.dims[3], filters) {
-            if has != wants {
-                let message = format!("the kernel takes {wants} input channels, the input has {has}");
-                let error = ShapeError::new(name, message).argument("inputs").got(&dy.dims).got(&kernel.dims);
-                return Err(error.expected(format!("(batch, height, width, {wants})")));
-            }
+        if let (Some(has), Some(wants)) = (dy.dims[3], filters)
+            && has != wants
+        {
+            let message = format!("the kernel takes {wants} input channels, the input has {has}");
+            let error = ShapeError::new(name, message).argument("inputs").got(&dy.dims).got(&kernel.dims);
+            return Err(error.expected(format!("(batch, height, width, {wants})")));
         }
         let around = match slide.padding {
             Padding::Valid => [(0, 0); 2],

@@ -244,7 +244,8 @@ impl OpDef for MatMul {
         if !single {
             return lowering;
         }
-        let key = tb as u64;
+        // One buffer may be read as matrices of several shapes.
+        let key = (k as u64) << 1 | tb as u64;
         lowering.pack(1, gemm::packed_b_len(isa, k, n) * 4, key, move |call| {
             let b = call.input::<f32>(0);
             gemm::pack_b(isa, view(b, k, n, tb), call.output::<f32>(0));
@@ -362,4 +363,27 @@ fn reference(a: &[f64], sa: &[usize], b: &[f64], sb: &[usize], ta: bool, tb: boo
         }
     });
     y
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::function::Function;
+    use crate::plan::Traced;
+
+    #[test]
+    fn one_buffer_read_as_two_matrices_is_packed_twice() {
+        let mut graph = Graph::new();
+        let mut input = |shape: &[usize]| graph.input(Type::known(DType::F32, shape));
+        let (a, b, w) = (input(&[1, 2]), input(&[1, 3]), input(&[2, 3]));
+        let tall = graph.add(Reshape::to(&[3, 2]), &[w]).unwrap();
+        let plain = MatMul::new(false, false);
+        let outputs = vec![graph.add(plain, &[a, w]).unwrap(), graph.add(plain, &[b, tall]).unwrap()];
+        let function = Function::new(Traced { graph, outputs, updates: vec![] });
+        let ones = |n: usize| Tensor::from_slice(&[1, n], &vec![1f32; n]);
+        let w = Tensor::from_slice(&[2, 3], &[1f32, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let y = function.call(&[ones(2), ones(3), w]).unwrap();
+        assert_eq!(y[0].to_f64(), [5.0, 7.0, 9.0]);
+        assert_eq!(y[1].to_f64(), [9.0, 12.0]);
+    }
 }
