@@ -135,7 +135,10 @@ ELEMENTWISE = [
     *(c(name, M, N, grad=False) for name in ["logical_and", "logical_or", "logical_xor"]),
     *(c(name, K, J, grad=False) for name in ["bitwise_and", "bitwise_or", "bitwise_xor"]),
     *(c(name, K, np.int32(2), grad=False) for name in ["bitwise_left_shift", "bitwise_right_shift"]),
-    c("bitwise_not", K, grad=False),
+    *(c(name, K, grad=False) for name in ["bitwise_not", "bitwise_invert"]),
+    *(c(name, K, np.int32(1), grad=False) for name in ["left_shift", "right_shift"]),
+    *(c(name, A) for name in ["conj", "conjugate", "copy"]),
+    *(c(name, A, grad=False) for name in ["imag", "isreal"]),
     c("power", POSITIVE, B),
     c("power", POSITIVE, 2.5),
     c("add", A, B[0]),
@@ -213,6 +216,7 @@ REDUCTIONS = [
     c("quantile", A, 0.25, axis=0, keepdims=True, grad=False),
     c("percentile", A, 40.0, axis=1, grad=False),
     c("nanquantile", NAN, 0.5, axis=1, grad=False),
+    c("nanpercentile", NAN, 30.0, axis=1, grad=False),
     c("logsumexp", A),
     c("logsumexp", A * 100, axis=1),
 ]
@@ -244,6 +248,7 @@ MANIPULATION = [
     c("array_split", x(3, 7), 3, axis=1),
     c("hsplit", x(3, 6), 2),
     c("vsplit", x(4, 6), 2, trace=False),
+    c("dsplit", x(2, 3, 4), 2),
     c("tile", A, (1, 2)),
     c("tile", A, (2, 1, 3)),
     c("repeat", A, 3, axis=1),
@@ -403,6 +408,7 @@ CONTRACTION = [
     c("solve_triangular", np.tril(_SQUARE), x(3, 2), lower=True, trace=False, tolerance=1e-4, grad=False),
     c("solve_triangular", np.triu(_SQUARE), x(3, 2), trace=False, tolerance=1e-4, grad=False),
     c("lstsq", x(5, 3), x(5), trace=False, tolerance=1e-4, grad=False),
+    c("cholesky_inverse", np.linalg.cholesky(_PD), trace=False, tolerance=1e-4, grad=False),
     c("logdet", _PD, trace=False, tolerance=1e-4),
 ]
 

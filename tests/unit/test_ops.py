@@ -40,6 +40,46 @@ def test_unknown_axes_stay_exact(function, shape, expected):
     assert spec(function, shape) == expected
 
 
+def test_argpartition_puts_the_kth_in_its_place(rng):
+    x = rng.normal(size=(4, 9)).astype("float32")
+    for kth in (0, 4, -1):
+        places = np.asarray(ops.argpartition(x, kth))
+        assert places.dtype == "int32" and (np.sort(places) == np.arange(9)).all()
+        found = np.take_along_axis(x, places, 1)
+        np.testing.assert_array_equal(found[:, kth], np.sort(x)[:, kth])
+        assert (found[:, :kth] <= found[:, kth : kth + 1 or None]).all()
+    with pytest.raises(ValueError, match="`kth` is out of range"):
+        ops.argpartition(x, 9)
+
+
+def test_tensors_and_arrays():
+    x = ops.convert_to_tensor([[1.0, 2.0]])
+    assert ops.is_tensor(x) and not ops.is_tensor(np.ones(2)) and not ops.is_tensor(1.0)
+    back = ops.convert_to_numpy([x, x])
+    assert type(back) is np.ndarray and back.shape == (2, 1, 2)
+    assert ops.empty((2, 3), dtype="int32").shape == (2, 3)
+    empty = ops.empty_like(x, dtype="float64")
+    assert empty.shape == (1, 2) and empty.dtype == "float64"
+
+
+def test_vectorized_map_goes_over_the_first_axis():
+    x = np.arange(6, dtype="float32").reshape(3, 2)
+    np.testing.assert_array_equal(
+        ops.vectorized_map(lambda row: ops.sum(row) * row, x), x * x.sum(1, keepdims=True)
+    )
+    both = ops.vectorized_map(lambda pair: pair[0] - pair[1], [x, 2 * x])
+    np.testing.assert_array_equal(both, -x)
+
+
+def test_batch_normalization_train_uses_the_statistics_of_the_batch(rng):
+    x, scale, offset = (rng.normal(size=s).astype("float32") for s in [(5, 3, 4), 3, 3])
+    y, mean, variance = ops.batch_normalization_train(x, 1, offset, scale, epsilon=1e-2)
+    np.testing.assert_allclose(mean, x.mean((0, 2)), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(variance, x.var((0, 2)), rtol=1e-5)
+    expected = ops.batch_normalization(x, mean, variance, 1, offset, scale, epsilon=1e-2)
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_size_of_an_unknown_batch_is_a_number_at_run_time():
     count = compile_function(lambda x: ops.size(x))
     assert int(count(np.zeros((5, 3), "float32"))) == 15
