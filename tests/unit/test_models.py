@@ -11,6 +11,7 @@ import lamina
 from lamina import layers, ops
 from lamina.errors import FileFormatError, ShapeError
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*legacy way to say")
 X = np.linspace(-1, 1, 12, dtype="float32").reshape(4, 3)
 
 
@@ -309,11 +310,14 @@ def test_a_missing_last_axis_of_one_is_added_and_said_once():
         model(np.ones((32, 10), "float32"))
 
 
-def test_fixed_batch_size():
+def test_another_batch_size_than_a_fixed_one_is_said_once():
     model = lamina.Sequential([lamina.Input(batch_shape=(4, 3)), layers.Dense(2)])
     assert model(X).shape == (4, 2)
+    with pytest.warns(UserWarning, match="batches of exactly 4, and was fed one of 3"):
+        assert model(X[:3]).shape == (3, 2)
+    model.strict_shapes = True
     with pytest.raises(ShapeError, match="batches of exactly 4"):
-        model(X[:3])
+        model(X[:2])
 
 
 def test_optional_input():
@@ -655,6 +659,26 @@ def test_weight_file_that_is_none(tmp_path):
     with pytest.raises(FileExistsError):
         model.save_weights(path, overwrite=False)
     assert path.read_bytes() == b"not an archive"
+
+
+def test_state_tree_holds_every_variable():
+    model = lamina.Sequential([lamina.Input((3,)), layers.Dense(1, name="d")], name="m")
+    model.compile("sgd", "mse")
+    state = model.get_state_tree("numpy_array")
+    assert state["trainable_variables"]["m"]["d"]["kernel"].shape == (3, 1)
+    assert set(state) == {
+        "trainable_variables",
+        "non_trainable_variables",
+        "optimizer_variables",
+        "metrics_variables",
+    }
+    state["trainable_variables"]["m"]["d"]["bias"] += 5
+    model.set_state_tree(state)
+    np.testing.assert_array_equal(model.weights[1], [5.0])
+    with pytest.raises(ValueError, match="Unknown variable name"):
+        model.set_state_tree({"other": {}})
+    with pytest.raises(ValueError, match="value_format"):
+        model.get_state_tree("text")
 
 
 def test_weights_of_an_unbuilt_model(tmp_path):

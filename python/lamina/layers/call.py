@@ -142,15 +142,17 @@ def shapes_for(method, shapes, info, class_name):
     names = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if len(names) == 1:
         return {names[0]: next(iter(shapes.values()), None)}
+    rule = (
+        f"For a `{method.__name__}()` method with more than one argument, all arguments should have a "
+        f"`_shape` suffix and match an argument from `call()`. E.g. `{method.__name__}(self, foo_shape, "
+        f"bar_shape)`. For layer '{class_name}', received `{method.__name__}()` argument "
+    )
     for name in names:
         argument = name.removesuffix("_shape")
-        if not name.endswith("_shape") or argument not in info.parameters:
-            raise ValueError(
-                f"For a `{method.__name__}()` method with more than one argument, all arguments should have "
-                f"a `_shape` suffix and match an argument from `call()`. E.g. `{method.__name__}(self, "
-                f"foo_shape, bar_shape)`. For layer '{class_name}', received `{method.__name__}()` argument "
-                f"`{name}`, but `call()` does not have argument `{argument}`."
-            )
+        if argument == name:
+            raise ValueError(f"{rule}`{name}`, which does not end in `_shape`.")
+        if argument not in info.parameters:
+            raise ValueError(f"{rule}`{name}`, but `call()` does not have argument `{argument}`.")
     return {name: shapes[name] for name in names if name in shapes}
 
 

@@ -211,6 +211,11 @@ class LayerCall:
 
         Makes no weights.
         """
+        if type(self).call is Operation.call:
+            raise NotImplementedError(
+                f"{self._kind} {type(self).__name__} does not have a `compute_output_shape` method "
+                "implemented. Should implement `def compute_output_shape(self, input_shape)`."
+            )
         if kwargs.keys() == {"input_shape"} and not args:
             args, kwargs = (kwargs["input_shape"],), {}
         dtype = self.input_dtype if self.autocast else None

@@ -211,11 +211,17 @@ class Functional(Function, Model):
                 return tree.flatten(inputs)
             except ValueError:
                 pass
-        counts = len(tree.flatten(struct)), len(tree.flatten(inputs))
-        how_many = (
-            f"Layer '{self.name}' expects {counts[0]} input(s), but it received {counts[1]} input tensors. "
-        )
-        raise ValueError((how_many if counts[0] != counts[1] else "") + self._structures(inputs))
+        expected, received = len(self._inputs), len(tree.flatten(inputs))
+        if expected == received and not (isinstance(struct, dict) or isinstance(inputs, dict)):
+            self._warn_structure(inputs)
+            return tree.flatten(inputs)
+        counts = ""
+        if expected != received:
+            named = f"named input(s) with keys {sorted(struct)}" if isinstance(struct, dict) else "input(s)"
+            counts = (
+                f"Layer '{self.name}' expects {expected} {named}, but it received {received} input tensors. "
+            )
+        raise ValueError(counts + self._structures(inputs))
 
     def _structures(self, inputs):
         expected = tree.map_structure(lambda x: x.name, self._inputs_struct)

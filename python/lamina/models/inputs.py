@@ -21,10 +21,19 @@ def _fits(shape, expected):
 def adjust_input(model, x, reference):
     """`x` as the symbolic input `reference` wants it: as it is, or with a last axis of 1 added or dropped.
 
-    Raises `ShapeError` naming the input. A fixed batch size is part of the shape.
+    Raises `ShapeError` naming the input. Another batch size than a fixed one is said once, and accepted.
     """
     shape, expected = tuple(x.shape), reference.shape
     if _fits(shape, expected):
+        return x
+    if _fits(shape[1:], expected[1:]) and shape and not model.strict_shapes:
+        # What truly depends on the batch size, such as a stateful layer, says so itself.
+        _say_once(
+            model,
+            f"Input '{reference.name}' of model '{model.name}' was made for batches of exactly "
+            f"{expected[0]}, and was fed one of {shape[0]}. Make the `Input` without `batch_size`, or feed "
+            "batches of that size.",
+        )
         return x
     # An unknown first axis is a batch.
     one_sample = len(shape) == len(expected) - 1 and None not in shape[:1] and _fits(shape, expected[1:])
@@ -32,15 +41,20 @@ def adjust_input(model, x, reference):
     dropped = len(shape) == len(expected) + 1 and shape[-1] == 1 and _fits(shape[:-1], expected)
     # (1,) into Input((1,)) is the same either way.
     if (added or dropped) and (not one_sample or set(shape) == {1}) and not model.strict_shapes:
-        _say(model, reference, shape, added)
+        read = (*shape, 1) if added else shape[:-1]
+        _say_once(
+            model,
+            f"Input '{reference.name}' of model '{model.name}' has shape {expected}; data of shape {shape} "
+            f"was read as {read}. Write `{'x[..., None]' if added else 'x[..., 0]'}` to say so, or set "
+            "`model.strict_shapes = True` to make this an error.",
+        )
         return ops.expand_dims(x, -1) if added else ops.squeeze(x, -1)
     position = next(i for i, r in enumerate(model.inputs) if r is reference)
     path = ".".join(map(str, tree.flatten_with_path(model.input)[position][0]))
     if len(shape) == len(expected):
         message = (
             f"Input {position} with name '{reference.name}' of layer '{model.name}' is incompatible with the "
-            f"layer: "
-            f"expected shape={expected}, found shape={shape}"
+            f"layer: expected shape={expected}, found shape={shape}"
         )
     else:
         message = (
@@ -96,15 +110,8 @@ def _advice(shape, expected, one_sample, strict):
     }
 
 
-def _say(model, reference, shape, added):
-    """Says once a model how its data was read."""
-    if model.__dict__.get("_said_how_read"):
-        return
-    model.__dict__["_said_how_read"] = True
-    read = (*shape, 1) if added else shape[:-1]
-    warnings.warn(
-        f"Input '{reference.name}' of model '{model.name}' has shape {reference.shape}; data of shape "
-        f"{shape} was read as {read}. Write `{'x[..., None]' if added else 'x[..., 0]'}` to say so, or set "
-        "`model.strict_shapes = True` to make this an error.",
-        stacklevel=2,
-    )
+def _say_once(model, text):
+    """Warns once a model how its data was read."""
+    if not model.__dict__.get("_said_how_read"):
+        model.__dict__["_said_how_read"] = True
+        warnings.warn(text, stacklevel=3)

@@ -250,6 +250,22 @@ class Model(Trainer, Layer):
 
         load_weights(self, filepath, skip_mismatch=skip_mismatch)
 
+    def get_state_tree(self, value_format="backend_tensor"):
+        """All variables as nested dicts by path, for each of trainable, non-trainable, optimizer and metrics.
+
+        Args:
+            value_format: `"backend_tensor"` or `"numpy_array"`.
+        """
+        from lamina.models.state_tree import get_state_tree
+
+        return get_state_tree(self, value_format)
+
+    def set_state_tree(self, state_tree):
+        """Assigns the values of `get_state_tree`."""
+        from lamina.models.state_tree import set_state_tree
+
+        set_state_tree(self, state_tree)
+
     def to_json(self, **kwargs):
         """The model's configuration as JSON; `kwargs` go to `json.dumps`."""
         return json.dumps(serialize_keras_object(self), **kwargs)
