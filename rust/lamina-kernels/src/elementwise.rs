@@ -130,7 +130,8 @@ pub fn run(isa: Isa, program: &Program, n: usize, ins: &[(In<'_>, Access)], outs
         let (len, repeat) = match *access {
             Access::Full => (data.len(), 1),
             Access::Broadcast { inner, repeat } => {
-                let whole = n == 0 || inner.checked_mul(repeat).is_some_and(|row| row > 0 && n % row == 0);
+                let whole =
+                    n == 0 || inner.checked_mul(repeat).is_some_and(|row| row > 0 && n.is_multiple_of(row));
                 assert!(whole, "input {k}: {inner} elements used {repeat} times do not divide {n}");
                 (data.len(), repeat)
             }

@@ -10,7 +10,7 @@ mod fold;
 mod moments;
 
 pub use arg::{argmax, argmin};
-pub(crate) use fold::load_filled;
+pub(crate) use fold::{keep, load_filled};
 pub use moments::mean_var;
 pub(crate) use moments::row as row_moments;
 

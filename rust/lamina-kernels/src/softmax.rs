@@ -126,7 +126,7 @@ fn columns<S: Simd>(
     units: Range<usize>,
     out: SharedMut<'_, f32>,
 ) {
-    const { assert!(STRIP % S::LANES == 0) };
+    const { assert!(STRIP.is_multiple_of(S::LANES)) };
     let strips = inner.div_ceil(STRIP);
     for i in units {
         let (outer, first) = (i / strips, i % strips * STRIP);
@@ -158,27 +158,12 @@ unsafe fn line<S: Simd, const ROW: bool>(
     // SAFETY: the caller's contract, and `each` stays inside the line.
     unsafe {
         match op {
-            Op::Softmax => {
-                let max = line.max(a);
-                let total = line.sum(
-                    #[inline(always)]
-                    |i| {
-                        let e = vmath::exp(s, s.sub(line.load(a, i, f32::NEG_INFINITY), max));
-                        line.store(out, i, e);
-                        e
-                    },
-                );
-                let scale = s.div(s.splat(1.0), total);
-                line.each(
-                    #[inline(always)]
-                    |i| line.store(out, i, s.mul(line.load(out, i, 0.0), scale)),
-                );
-            }
+            Op::Softmax => scaled_softmax(s, line, a, out, s.splat(1.0)),
             Op::LogSoftmax => {
                 let max = line.max(a);
                 let total = line.sum(
                     #[inline(always)]
-                    |i| vmath::exp(s, s.sub(line.load(a, i, f32::NEG_INFINITY), max)),
+                    |i| exp_inside(s, line, i, line.load(a, i, 0.0), max),
                 );
                 let log = vmath::log(s, total);
                 line.each(
@@ -214,6 +199,50 @@ unsafe fn line<S: Simd, const ROW: bool>(
                 );
             }
         }
+    }
+}
+
+/// `e^(x - max)` of vector `i`, 0 beyond the line's end. Masked last: to compute `e^-inf` there would go
+/// through denormal numbers, which are slow.
+#[inline(always)]
+fn exp_inside<S: Simd, const ROW: bool>(s: S, line: Line<S, ROW>, i: usize, x: S::V, max: S::V) -> S::V {
+    line.inside(i, vmath::exp(s, s.sub(x, max)))
+}
+
+/// `out = softmax(x) scale`
+///
+/// # Safety
+/// The line's elements are readable at `x` and writable at `out`.
+#[inline(always)]
+unsafe fn scaled_softmax<S: Simd, const ROW: bool>(
+    s: S,
+    line: Line<S, ROW>,
+    x: *const f32,
+    out: *mut f32,
+    scale: S::V,
+) {
+    // SAFETY: the caller's contract, and `each` and `sum` stay inside the line.
+    unsafe {
+        if line.is_single() {
+            // A few classes: all in registers.
+            let v = line.load(x, 0, f32::NEG_INFINITY);
+            let e = exp_inside(s, line, 0, line.load(x, 0, 0.0), line.across_max(v));
+            return line.store(out, 0, s.mul(e, s.div(scale, line.across_sum(e))));
+        }
+        let max = line.max(x);
+        let total = line.sum(
+            #[inline(always)]
+            |i| {
+                let e = exp_inside(s, line, i, line.load(x, i, 0.0), max);
+                line.store(out, i, e);
+                e
+            },
+        );
+        let scale = s.div(scale, total);
+        line.each(
+            #[inline(always)]
+            |i| line.store(out, i, s.mul(line.load(out, i, 0.0), scale)),
+        );
     }
 }
 
@@ -288,11 +317,11 @@ fn xent_rows<S: Simd>(
             let max = line.max(x.as_ptr());
             let total = line.sum(
                 #[inline(always)]
-                |i| vmath::exp(s, s.sub(line.load(x.as_ptr(), i, f32::NEG_INFINITY), max)),
+                |i| exp_inside(s, line, i, line.load(x.as_ptr(), i, 0.0), max),
             );
-            let log = s.max_lane(vmath::log(s, total));
-            let picked = labels.get(i, classes).map_or(f32::NAN, |class| x[class]);
-            loss.slice(i, 1)[0] = log - (picked - s.max_lane(max));
+            let picked = s.splat(labels.get(i, classes).map_or(f32::NAN, |class| x[class]));
+            let value = s.sub(vmath::log(s, total), s.sub(picked, max));
+            s.store_partial(loss.slice(i, 1).as_mut_ptr(), value, 1);
         }
     }
 }
@@ -348,21 +377,7 @@ fn xent_grad_rows<S: Simd>(
                 out.fill(f32::NAN);
                 continue;
             };
-            let max = line.max(x.as_ptr());
-            let to = out.as_mut_ptr();
-            let total = line.sum(
-                #[inline(always)]
-                |i| {
-                    let e = vmath::exp(s, s.sub(line.load(x.as_ptr(), i, f32::NEG_INFINITY), max));
-                    line.store(to, i, e);
-                    e
-                },
-            );
-            let scale = s.div(s.splat(g[row]), total);
-            line.each(
-                #[inline(always)]
-                |i| line.store(to, i, s.mul(line.load(to, i, 0.0), scale)),
-            );
+            scaled_softmax(s, line, x.as_ptr(), out.as_mut_ptr(), s.splat(g[row]));
             out[class] -= g[row];
         }
     }

@@ -25,7 +25,7 @@ unsafe fn map<S: Simd, const N: usize>(
     len: usize,
     f: impl Fn([S::V; N]) -> S::V,
 ) {
-    const { assert!(S::LANES <= LANES && TILE % S::LANES == 0) };
+    const { assert!(S::LANES <= LANES && TILE.is_multiple_of(S::LANES)) };
     let len = if operands.iter().all(|v| v.uniform) { S::LANES } else { len };
     let (full, rest) = (len / S::LANES, len % S::LANES);
     let strides = operands.map(|v| if v.uniform { 0 } else { S::LANES });

@@ -151,7 +151,7 @@ fn floor_divmod(a: f64, b: f64) -> (f64, f64) {
     }
     let quotient = (a - rest) / b;
     let (quotient, rest) = match rest {
-        r if r == 0.0 => (quotient, 0f64.copysign(b)),
+        0.0 => (quotient, 0f64.copysign(b)),
         r if (b < 0.0) != (r < 0.0) => (quotient - 1.0, r + b),
         r => (quotient, r),
     };

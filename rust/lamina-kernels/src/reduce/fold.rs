@@ -92,7 +92,15 @@ impl Fold for Min {
 }
 
 /// Lane numbers, to mask the lanes that a partial load left zero.
-static LANE: [f32; 16] = [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.];
+const LANE: [f32; 16] = [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.];
+
+/// The first `n` lanes of `v`, `fill` in the others.
+#[inline(always)]
+pub(crate) fn keep<S: Simd>(s: S, v: S::V, n: usize, fill: f32) -> S::V {
+    const { assert!(S::LANES <= LANE.len()) };
+    // SAFETY: LANE holds LANES elements.
+    s.select(s.lt(unsafe { s.load(LANE.as_ptr()) }, s.splat(n as f32)), v, s.splat(fill))
+}
 
 /// The first `n` lanes of a partial load, `fill` in the others.
 ///
@@ -100,8 +108,8 @@ static LANE: [f32; 16] = [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12.,
 /// `p` is valid for `n < LANES` reads.
 #[inline(always)]
 pub(crate) unsafe fn load_filled<S: Simd>(s: S, p: *const f32, n: usize, fill: f32) -> S::V {
-    // SAFETY: the caller's contract; LANE holds LANES elements.
-    unsafe { s.select(s.lt(s.load(LANE.as_ptr()), s.splat(n as f32)), s.load_partial(p, n), s.splat(fill)) }
+    // SAFETY: the caller's contract.
+    keep(s, unsafe { s.load_partial(p, n) }, n, fill)
 }
 
 /// Folds one row.

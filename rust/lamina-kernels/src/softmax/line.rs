@@ -1,6 +1,6 @@
 //! One line of elements as a run of vectors: a contiguous row, or a strip of neighbouring columns.
 
-use crate::reduce::load_filled;
+use crate::reduce::{keep, load_filled};
 use crate::simd::Simd;
 
 /// A row (`ROW`): vectors follow each other, the last may be partial, and a sum goes across the lanes.
@@ -61,6 +61,12 @@ impl<S: Simd, const ROW: bool> Line<S, ROW> {
         }
     }
 
+    /// Vector `i` as computed, with 0 in the lanes beyond a row's end.
+    #[inline(always)]
+    pub fn inside(self, i: usize, v: S::V) -> S::V {
+        if ROW && !self.whole(i) { keep(self.s, v, self.rest, 0.0) } else { v }
+    }
+
     #[inline(always)]
     fn whole(self, i: usize) -> bool {
         if ROW { i < self.count } else { self.rest == S::LANES }
@@ -89,8 +95,25 @@ impl<S: Simd, const ROW: bool> Line<S, ROW> {
                 sums = [b, c, d, s.add(a, v)];
             },
         );
-        let total = s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3]));
-        if ROW { s.splat(s.sum(total)) } else { total }
+        self.across_sum(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3])))
+    }
+
+    /// The sum over the lanes of a row's vector, in all lanes; columns have a sum each.
+    #[inline(always)]
+    pub fn across_sum(self, v: S::V) -> S::V {
+        if ROW { self.s.splat(self.s.sum(v)) } else { v }
+    }
+
+    /// The largest lane of a row's vector, in all lanes.
+    #[inline(always)]
+    pub fn across_max(self, v: S::V) -> S::V {
+        if ROW { self.s.splat(self.s.max_lane(v)) } else { v }
+    }
+
+    /// Whether the line is one vector.
+    #[inline(always)]
+    pub fn is_single(self) -> bool {
+        self.count + usize::from(ROW && self.rest > 0) == 1
     }
 
     /// The largest element, NaN where any is.
@@ -111,7 +134,6 @@ impl<S: Simd, const ROW: bool> Line<S, ROW> {
                 best = [b, c, d, s.max(a, v)];
             },
         );
-        let max = s.max(s.max(best[0], best[1]), s.max(best[2], best[3]));
-        if ROW { s.splat(s.max_lane(max)) } else { max }
+        self.across_max(s.max(s.max(best[0], best[1]), s.max(best[2], best[3])))
     }
 }
