@@ -76,7 +76,7 @@ pub fn reduce(isa: Isa, op: Reduce, x: &[f32], dims: [usize; 3], out: &mut [f32]
     let partials = |partials: &mut [f32]| {
         let shared = SharedMut::new(partials);
         let layout = Layout { dims, block, blocks, panel, panels };
-        ranges(outer * blocks * panels, block.min(reduce) * panel, |units| {
+        ranges(outer * blocks * panels, block.min(reduce) * panel, |units: Range<usize>| {
             dispatch!(isa, fold::units, (
                 op: Reduce,
                 x: &[f32],
