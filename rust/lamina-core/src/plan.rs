@@ -52,6 +52,8 @@ enum Place {
     Arena,
     /// In the static block.
     Static,
+    /// In memory that the prologue alone needs, gone when it is done.
+    Temporary,
     /// The n-th call argument.
     Input(u32),
     /// The n-th constant.
@@ -95,6 +97,8 @@ pub struct Plan {
     steps: Vec<Step>,
     arena_bytes: usize,
     static_bytes: usize,
+    /// What the prologue needs beside the static block while it runs.
+    temporary_bytes: usize,
     live_bytes: usize,
     small: bool,
     outputs: Vec<Type>,
@@ -120,7 +124,8 @@ struct Blocks {
 impl Blocks {
     fn index(&self, place: Place) -> u32 {
         let index = match place {
-            Place::Arena => 0,
+            // The prologue's frame has its temporary memory where the main steps have the arena.
+            Place::Arena | Place::Temporary => 0,
             Place::Static => 1,
             Place::Input(i) => 2 + i as usize,
             Place::Constant(i) => 2 + self.inputs + i as usize,
@@ -206,8 +211,6 @@ struct Planner<'a> {
     /// The variable that a value becomes, if any.
     becomes: FxHashMap<Value, usize>,
 }
-
-const PROLOGUE: usize = usize::MAX;
 
 impl<'a> Planner<'a> {
     fn new(traced: &'a Traced, isa: Isa) -> Self {
@@ -441,9 +444,16 @@ impl<'a> Planner<'a> {
                 self.pieces[*piece].life.touch(time);
             }
         }
-        for draft in &self.prologue {
+        // What the main steps never look at (weights before they are packed, say) is not kept.
+        for (time, draft) in self.prologue.iter().enumerate() {
             for piece in draft.reads.iter().chain(&draft.writes).chain(std::iter::once(&draft.scratch)).flatten() {
-                self.pieces[*piece].life.touch(PROLOGUE);
+                let piece = &mut self.pieces[*piece];
+                if piece.place == Place::Static && piece.life.is_empty() {
+                    piece.place = Place::Temporary;
+                }
+                if piece.place == Place::Temporary {
+                    piece.life.touch(time);
+                }
             }
         }
         let select = |pieces: &[Piece], place: Place| -> Vec<(usize, usize, Lifetime)> {
@@ -456,6 +466,7 @@ impl<'a> Planner<'a> {
             .map(|(i, bytes, _)| (i, bytes, Lifetime::always()))
             .collect();
         let statics = place(&statics);
+        let temporary = place(&select(&self.pieces, Place::Temporary));
 
         // Which variables the steps touch, and which of them they write.
         let mut variables: FxHashMap<usize, bool> = FxHashMap::default();
@@ -500,6 +511,7 @@ impl<'a> Planner<'a> {
                     let start = match piece.place {
                         Place::Arena => arena.offsets[i],
                         Place::Static => statics.offsets[i],
+                        Place::Temporary => temporary.offsets[i],
                         _ => 0,
                     };
                     Span { block: blocks.index(piece.place), start, len: piece.bytes }
@@ -521,6 +533,7 @@ impl<'a> Planner<'a> {
             steps: drafts.into_iter().map(|d| step(d, &main_blocks)).collect(),
             arena_bytes: arena.bytes,
             static_bytes: statics.bytes,
+            temporary_bytes: temporary.bytes,
             live_bytes: arena.peak,
             outputs: self.traced.outputs.iter().map(|v| graph.ty(*v).clone()).collect(),
             variables,

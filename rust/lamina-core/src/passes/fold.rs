@@ -1,17 +1,20 @@
 //! Scales of output channels move into the weights: how inference loses its batch normalisation.
 //!
 //! `conv(x, K) * s` is `conv(x, K s)` where `s` has one value per output channel. Both K and s must be static, so that
-//! the product is computed once, in the plan's prologue.
+//! the product is computed once, in the plan's prologue. Likewise two biases in a row are one, and zeros put around an image
+//! before a convolution are the convolution's own padding.
 
 use super::uses;
 use crate::dtype::DType;
 use crate::error::{Result, ShapeError};
 use crate::graph::{Graph, Value};
-use crate::ops::conv::Mixing;
+use crate::ops::conv::{Conv, Mixing};
 use crate::ops::elementwise::Binary;
+use crate::ops::index::{Margin, Pad};
 use crate::ops::matmul::MatMul;
 use crate::ops::movement::Reshape;
 use crate::ops::source::Source;
+use crate::ops::window::{Padding, Slide};
 use crate::ops::{Op, OpDef};
 use crate::plan::Traced;
 use lamina_kernels::elementwise::Binary as B;
@@ -29,6 +32,11 @@ pub fn run(traced: Traced) -> Result<Traced> {
                 Some(v) => Some(v),
                 None => fold.scale(g, b, a)?,
             },
+            (Op::Binary(Binary(B::Add)), &[a, b]) => match fold.join_biases(g, a, b)? {
+                Some(v) => Some(v),
+                None => fold.join_biases(g, b, a)?,
+            },
+            (Op::Conv(conv), &[x, kernel]) => fold.absorb_padding(g, conv, x, kernel)?,
             _ => None,
         };
         let new = match folded {
@@ -77,6 +85,40 @@ impl Fold {
             && ty.elements() == channels
             && ty.rank() > 0
             && self.is_static(g, v)
+    }
+
+    /// `(z + a) + b` as `z + (a + b)`.
+    fn join_biases(&mut self, g: &mut Graph, v: Value, b: Value) -> Result<Option<Value>, ShapeError> {
+        let Op::Binary(Binary(B::Add)) = g.op(v) else { return Ok(None) };
+        if !self.single.get(&v).copied().unwrap_or(false) || !self.is_channel_vector(g, b, v) {
+            return Ok(None);
+        }
+        let operands = g.node(v).inputs.clone();
+        for (z, a) in [(operands[0], operands[1]), (operands[1], operands[0])] {
+            if self.is_channel_vector(g, a, v) && g.ty(z).dims == g.ty(v).dims {
+                let both = g.sum(a, b)?;
+                return g.sum(z, both).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// A convolution of an image with zeros around it, as a convolution that pads.
+    fn absorb_padding(&mut self, g: &mut Graph, conv: &Conv, x: Value, kernel: Value) -> Result<Option<Value>, ShapeError> {
+        let Op::Pad(Pad { widths, margin: Margin::Constant(zero) }) = g.op(x) else { return Ok(None) };
+        let own = match conv.slide.padding {
+            Padding::Valid => [(0, 0); 2],
+            Padding::Explicit(around) => around,
+            Padding::Same => return Ok(None),
+        };
+        let alone = self.single.get(&x).copied().unwrap_or(false);
+        if zero.get() != 0.0 || widths[0] != (0, 0) || widths[3] != (0, 0) || !alone {
+            return Ok(None);
+        }
+        let around = [0, 1].map(|i| (own[i].0 + widths[1 + i].0, own[i].1 + widths[1 + i].1));
+        let slide = Slide { padding: Padding::Explicit(around), ..conv.slide };
+        let image = g.node(x).inputs[0];
+        g.add(Conv { slide, ..*conv }, &[image, kernel]).map(Some)
     }
 
     /// `v * s`, with the scale moved into the weights that made `v`.

@@ -22,6 +22,11 @@ impl Lifetime {
         Lifetime { first: 0, last: usize::MAX }
     }
 
+    /// Whether no step was touched.
+    pub fn is_empty(&self) -> bool {
+        self.first > self.last
+    }
+
     /// Extends the lifetime to a step.
     pub fn touch(&mut self, step: usize) {
         self.first = self.first.min(step);

@@ -95,10 +95,11 @@ impl Plan {
         let guards: Vec<_> = self.static_variables.iter().map(|i| self.held(*i).read()).collect();
         let versions = self.static_variables.iter().map(|i| self.held(*i).version()).collect();
         let mut bytes = AlignedBytes::zeroed(self.static_bytes);
+        let mut temporary = AlignedBytes::zeroed(self.temporary_bytes);
         {
             let Blocks { inputs, outputs, .. } = self.blocks;
             let mut frame = Frame::with_capacity(2 + inputs + outputs + guards.len());
-            frame.push(Block::Shared(&[]));
+            frame.push(Block::Mut(&mut temporary));
             frame.push(Block::Mut(&mut bytes));
             (0..inputs).for_each(|_| frame.push(Block::Shared(&[])));
             self.graph.constants().iter().for_each(|t| frame.push(Block::Shared(t.bytes())));
