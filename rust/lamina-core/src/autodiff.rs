@@ -44,11 +44,8 @@ pub fn gradients(
         if incoming.iter().all(Option::is_none) {
             continue;
         }
-        let wanted: Vec<bool> = node
-            .inputs
-            .iter()
-            .map(|v| depends[v.node as usize] && graph.ty(*v).dtype.is_float())
-            .collect();
+        let wanted: Vec<bool> =
+            node.inputs.iter().map(|v| depends[v.node as usize] && graph.ty(*v).dtype.is_float()).collect();
         if !wanted.contains(&true) {
             continue;
         }

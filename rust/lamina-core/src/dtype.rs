@@ -235,18 +235,54 @@ impl Element for Bool8 {
 macro_rules! with_dtype {
     ($dtype:expr, $t:ident => $body:expr) => {
         match $dtype {
-            $crate::dtype::DType::Bool => { type $t = $crate::dtype::Bool8; $body }
-            $crate::dtype::DType::U8 => { type $t = u8; $body }
-            $crate::dtype::DType::U16 => { type $t = u16; $body }
-            $crate::dtype::DType::U32 => { type $t = u32; $body }
-            $crate::dtype::DType::I8 => { type $t = i8; $body }
-            $crate::dtype::DType::I16 => { type $t = i16; $body }
-            $crate::dtype::DType::I32 => { type $t = i32; $body }
-            $crate::dtype::DType::I64 => { type $t = i64; $body }
-            $crate::dtype::DType::F16 => { type $t = half::f16; $body }
-            $crate::dtype::DType::BF16 => { type $t = half::bf16; $body }
-            $crate::dtype::DType::F32 => { type $t = f32; $body }
-            $crate::dtype::DType::F64 => { type $t = f64; $body }
+            $crate::dtype::DType::Bool => {
+                type $t = $crate::dtype::Bool8;
+                $body
+            }
+            $crate::dtype::DType::U8 => {
+                type $t = u8;
+                $body
+            }
+            $crate::dtype::DType::U16 => {
+                type $t = u16;
+                $body
+            }
+            $crate::dtype::DType::U32 => {
+                type $t = u32;
+                $body
+            }
+            $crate::dtype::DType::I8 => {
+                type $t = i8;
+                $body
+            }
+            $crate::dtype::DType::I16 => {
+                type $t = i16;
+                $body
+            }
+            $crate::dtype::DType::I32 => {
+                type $t = i32;
+                $body
+            }
+            $crate::dtype::DType::I64 => {
+                type $t = i64;
+                $body
+            }
+            $crate::dtype::DType::F16 => {
+                type $t = half::f16;
+                $body
+            }
+            $crate::dtype::DType::BF16 => {
+                type $t = half::bf16;
+                $body
+            }
+            $crate::dtype::DType::F32 => {
+                type $t = f32;
+                $body
+            }
+            $crate::dtype::DType::F64 => {
+                type $t = f64;
+                $body
+            }
         }
     };
 }

@@ -4,8 +4,9 @@
 
 use crate::dtype::DType;
 use crate::error::{Result, ShapeError};
-use crate::ops::elementwise::{Binary, Cast, Unary};
+use crate::ops::elementwise::{Binary, Unary};
 use crate::ops::movement::{BroadcastLike, SumLike};
+use crate::ops::select::Cast;
 use crate::ops::source::Source;
 use crate::ops::{Op, OpDef, Real};
 use crate::shape::Type;
@@ -167,7 +168,11 @@ impl Graph {
     }
 
     /// Adds an op; all its outputs come back.
-    pub fn add_all(&mut self, op: impl Into<Op>, inputs: &[Value]) -> Result<SmallVec<[Value; 3]>, ShapeError> {
+    pub fn add_all(
+        &mut self,
+        op: impl Into<Op>,
+        inputs: &[Value],
+    ) -> Result<SmallVec<[Value; 3]>, ShapeError> {
         let op = op.into();
         if let Some(v) = op.simplify(self, inputs) {
             // Only ops with one output simplify; the value may be any output of another node.

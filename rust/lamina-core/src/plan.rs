@@ -188,7 +188,11 @@ impl Plan {
                 s.flops
             )
         };
-        self.prologue.iter().map(|s| line("once", s)).chain(self.steps.iter().map(|s| line("step", s))).collect()
+        self.prologue
+            .iter()
+            .map(|s| line("once", s))
+            .chain(self.steps.iter().map(|s| line("step", s)))
+            .collect()
     }
 }
 
@@ -440,13 +444,17 @@ impl<'a> Planner<'a> {
     /// Addresses, at last.
     fn finish(mut self) -> Plan {
         for (time, draft) in self.drafts.iter().enumerate() {
-            for piece in draft.reads.iter().chain(&draft.writes).chain(std::iter::once(&draft.scratch)).flatten() {
+            for piece in
+                draft.reads.iter().chain(&draft.writes).chain(std::iter::once(&draft.scratch)).flatten()
+            {
                 self.pieces[*piece].life.touch(time);
             }
         }
         // What the main steps never look at (weights before they are packed, say) is not kept.
         for (time, draft) in self.prologue.iter().enumerate() {
-            for piece in draft.reads.iter().chain(&draft.writes).chain(std::iter::once(&draft.scratch)).flatten() {
+            for piece in
+                draft.reads.iter().chain(&draft.writes).chain(std::iter::once(&draft.scratch)).flatten()
+            {
                 let piece = &mut self.pieces[*piece];
                 if piece.place == Place::Static && piece.life.is_empty() {
                     piece.place = Place::Temporary;

@@ -101,10 +101,17 @@ pub fn broadcast(a: &[Dim], b: &[Dim]) -> Option<Dims> {
 /// [`broadcast`], or the error that names both operands.
 pub fn broadcast_or(op: &str, a: &Type, b: &Type) -> Result<Dims, ShapeError> {
     broadcast(&a.dims, &b.dims).ok_or_else(|| {
-        ShapeError::new(op, format!("operands could not be broadcast together with shapes {} {}", show(&a.dims), show(&b.dims)))
-            .got(&a.dims)
-            .got(&b.dims)
-            .expected("axes, counted from the last, that are equal or 1")
+        ShapeError::new(
+            op,
+            format!(
+                "operands could not be broadcast together with shapes {} {}",
+                show(&a.dims),
+                show(&b.dims)
+            ),
+        )
+        .got(&a.dims)
+        .got(&b.dims)
+        .expected("axes, counted from the last, that are equal or 1")
     })
 }
 

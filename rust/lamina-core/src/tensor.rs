@@ -46,7 +46,10 @@ impl Tensor {
     pub fn new(dtype: DType, shape: &[usize], buffer: Buffer) -> Tensor {
         let bytes = buffer.bytes();
         assert_eq!(bytes.len(), shape.iter().product::<usize>() * dtype.size(), "buffer size");
-        assert!(bytes.is_empty() || bytes.as_ptr() as usize % dtype.size() == 0, "buffer alignment");
+        assert!(
+            bytes.is_empty() || (bytes.as_ptr() as usize).is_multiple_of(dtype.size()),
+            "buffer alignment"
+        );
         Tensor { dtype, shape: shape.into(), buffer: Arc::new(buffer) }
     }
 
@@ -73,7 +76,7 @@ impl Tensor {
     pub fn full(dtype: DType, shape: &[usize], value: f64) -> Tensor {
         let mut out = Tensor::zeros(dtype, shape);
         if value != 0.0 {
-            crate::with_dtype!(dtype, T => out.as_mut::<T>().fill(T::from_f64(value)));
+            crate::with_dtype!(dtype, T => out.elements_mut::<T>().fill(T::from_f64(value)));
         }
         out
     }
@@ -130,7 +133,7 @@ impl Tensor {
     }
 
     /// The elements for writing.
-    pub fn as_mut<T: Element>(&mut self) -> &mut [T] {
+    pub fn elements_mut<T: Element>(&mut self) -> &mut [T] {
         assert_eq!(T::DTYPE, self.dtype, "element type");
         bytemuck::cast_slice_mut(self.bytes_mut())
     }
@@ -178,10 +181,10 @@ mod tests {
     fn writing_copies_only_when_shared() {
         let mut a = Tensor::from_slice(&[2], &[1.0f32, 2.0]);
         let b = a.clone();
-        a.as_mut::<f32>()[0] = 9.0;
+        a.elements_mut::<f32>()[0] = 9.0;
         assert_eq!(b.as_slice::<f32>(), [1.0, 2.0]);
         let before = a.bytes().as_ptr();
-        a.as_mut::<f32>()[1] = 8.0;
+        a.elements_mut::<f32>()[1] = 8.0;
         assert_eq!(before, a.bytes().as_ptr());
         assert_eq!(a.as_slice::<f32>(), [9.0, 8.0]);
     }

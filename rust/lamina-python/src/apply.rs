@@ -5,8 +5,8 @@ use crate::operand::Operand;
 use crate::tape;
 use crate::tensor::fresh_id;
 use crate::trace::{Trace, open_trace};
+use lamina_core::ops::select::Cast;
 use lamina_core::{DType, Op, Tensor, eager};
-use lamina_core::ops::elementwise::Cast;
 use pyo3::prelude::*;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -55,7 +55,8 @@ fn run_now(py: Python<'_>, op: &Op, operands: &[Operand]) -> PyResult<Operands> 
         })
         .collect();
     let large = tensors.iter().any(|t| t.len() > 16_384);
-    let outputs = if large { py.detach(|| eager::run(op, &tensors)) } else { eager::run(op, &tensors) }.or_py(py)?;
+    let outputs =
+        if large { py.detach(|| eager::run(op, &tensors)) } else { eager::run(op, &tensors) }.or_py(py)?;
     let ids: SmallVec<[u64; 3]> = outputs.iter().map(|_| fresh_id()).collect();
     tape::record(op, operands, &tensors, &outputs, &ids).or_py(py)?;
     Ok(outputs.into_iter().zip(ids).map(|(t, id)| Operand::Now(t, Some(id))).collect())

@@ -39,7 +39,7 @@ pub fn from_numpy(array: &Bound<'_, PyUntypedArray>) -> PyResult<Tensor> {
     };
     let native = descr.is_native_byteorder().unwrap_or(true);
     let ptr = array_data(array);
-    let aligned = ptr as usize % dtype.size() == 0;
+    let aligned = (ptr as usize).is_multiple_of(dtype.size());
     if !(array.is_c_contiguous() && aligned && native) {
         let numpy = py.import("numpy")?;
         let kwargs = PyDict::new(py);
@@ -157,14 +157,14 @@ pub fn from_anything(value: &Bound<'_, PyAny>) -> PyResult<Tensor> {
     if let Ok(array) = value.cast::<PyUntypedArray>() {
         return from_numpy(array);
     }
+    if value.hasattr("__dlpack__")? && !value.hasattr("__array__")? {
+        let array = py.import("numpy")?.call_method1("from_dlpack", (value,))?;
+        return from_numpy(array.cast::<PyUntypedArray>()?);
+    }
     let typed = value.hasattr("dtype")?; // numpy scalars, other libraries' tensors
     let array = py.import("numpy")?.call_method1("asarray", (value,)).map_err(|e| {
         let message = e.value(py).to_string();
-        if message.contains("inhomogeneous") {
-            value_error(ragged(value).unwrap_or(message))
-        } else {
-            e
-        }
+        if message.contains("inhomogeneous") { value_error(ragged(value).unwrap_or(message)) } else { e }
     })?;
     let tensor = from_numpy(array.cast::<PyUntypedArray>()?)?;
     Ok(match tensor.dtype() {
@@ -181,7 +181,8 @@ fn fits_i32(tensor: &Tensor) -> bool {
 
 /// Says which rows of a nested list have different lengths.
 fn ragged(value: &Bound<'_, PyAny>) -> Option<String> {
-    let lengths: Vec<usize> = value.try_iter().ok()?.map(|row| row.ok()?.len().ok()).collect::<Option<_>>()?;
+    let lengths: Vec<usize> =
+        value.try_iter().ok()?.map(|row| row.ok()?.len().ok()).collect::<Option<_>>()?;
     let first = *lengths.first()?;
     let (row, other) = lengths.iter().enumerate().find(|(_, n)| **n != first)?;
     Some(format!(

@@ -6,8 +6,8 @@ use crate::operand::{Operand, concrete};
 use crate::tape::is_recording;
 use crate::tensor::PyTensor;
 use crate::trace::open_trace;
-use numpy::PyUntypedArray;
 use lamina_core::{Function, Tensor, Type};
+use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 use smallvec::SmallVec;
@@ -131,7 +131,11 @@ impl PyFunction {
 }
 
 impl PyFunction {
-    fn plan(&self, py: Python<'_>, shapes: &[Vec<usize>]) -> PyResult<std::sync::Arc<lamina_core::plan::Plan>> {
+    fn plan(
+        &self,
+        py: Python<'_>,
+        shapes: &[Vec<usize>],
+    ) -> PyResult<std::sync::Arc<lamina_core::plan::Plan>> {
         let graph = &self.function.traced().graph;
         let types: Vec<Type> =
             shapes.iter().zip(graph.inputs()).map(|(s, v)| Type::known(graph.ty(*v).dtype, s)).collect();

@@ -25,8 +25,18 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
         ($($function:ident),* $(,)?) => { $(module.add_function(wrap_pyfunction!($function, module)?)?;)* };
     }
     add!(
-        pool2d, conv2d, conv2d_transpose, depthwise_conv2d, softmax, log_softmax, random, random_like, layer_norm,
-        batch_norm_inference, batch_norm_train);
+        pool2d,
+        conv2d,
+        conv2d_transpose,
+        depthwise_conv2d,
+        softmax,
+        log_softmax,
+        random,
+        random_like,
+        layer_norm,
+        batch_norm_inference,
+        batch_norm_train
+    );
     Ok(())
 }
 
@@ -39,8 +49,9 @@ fn padding(value: Any<'_, '_>) -> PyResult<Padding> {
             other => Err(value_error(format!("unknown padding '{other}': expected 'valid' or 'same'"))),
         };
     }
-    let around: [(usize, usize); 2] =
-        value.extract().map_err(|_| type_error("padding must be 'valid', 'same' or ((top, bottom), (left, right))"))?;
+    let around: [(usize, usize); 2] = value
+        .extract()
+        .map_err(|_| type_error("padding must be 'valid', 'same' or ((top, bottom), (left, right))"))?;
     Ok(Padding::Explicit(around))
 }
 
@@ -126,7 +137,15 @@ fn draw(kind: &str, dtype: &str, a: f64, b: f64) -> PyResult<Draw> {
 /// Random numbers of a given shape: a pure function of the seed.
 #[pyfunction]
 #[pyo3(signature = (kind, shape, seed, dtype, a=0.0, b=1.0))]
-fn random(py: Python<'_>, kind: &str, shape: Vec<usize>, seed: Any<'_, '_>, dtype: &str, a: f64, b: f64) -> Out {
+fn random(
+    py: Python<'_>,
+    kind: &str,
+    shape: Vec<usize>,
+    seed: Any<'_, '_>,
+    dtype: &str,
+    a: f64,
+    b: f64,
+) -> Out {
     let seed = cast(py, Operand::read(seed)?, DType::U32)?;
     wrap1(py, Random { draw: draw(kind, dtype, a, b)?, shape: shape.into() }, &[seed])
 }
@@ -134,7 +153,15 @@ fn random(py: Python<'_>, kind: &str, shape: Vec<usize>, seed: Any<'_, '_>, dtyp
 /// Random numbers in the shape of x, unknown axes included.
 #[pyfunction]
 #[pyo3(signature = (kind, x, seed, dtype, a=0.0, b=1.0))]
-fn random_like(py: Python<'_>, kind: &str, x: Any<'_, '_>, seed: Any<'_, '_>, dtype: &str, a: f64, b: f64) -> Out {
+fn random_like(
+    py: Python<'_>,
+    kind: &str,
+    x: Any<'_, '_>,
+    seed: Any<'_, '_>,
+    dtype: &str,
+    a: f64,
+    b: f64,
+) -> Out {
     let seed = cast(py, Operand::read(seed)?, DType::U32)?;
     wrap1(py, RandomLike(draw(kind, dtype, a, b)?), &[seed, Operand::read(x)?])
 }

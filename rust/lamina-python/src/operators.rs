@@ -22,7 +22,8 @@ use pyo3::types::{PyEllipsis, PyInt, PySlice, PyTuple};
 fn binary(py: Python<'_>, op: B, a: &Bound<'_, PyAny>, b: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
     for side in [a, b] {
         // Keras tensors and other symbolic classes take over.
-        if side.hasattr("_keras_history")? || side.is_none() || side.is_instance_of::<pyo3::types::PyString>() {
+        if side.hasattr("_keras_history")? || side.is_none() || side.is_instance_of::<pyo3::types::PyString>()
+        {
             return Ok(py.NotImplemented());
         }
     }
@@ -116,7 +117,9 @@ fn index(py: Python<'_>, x: &Bound<'_, PyAny>, key: &Bound<'_, PyAny>) -> PyResu
                 return mask(py, &x, key);
             }
             if array.dtype().is_float() {
-                return Err(pyo3::exceptions::PyIndexError::new_err("an index must be an integer, a slice or a bool mask"));
+                return Err(pyo3::exceptions::PyIndexError::new_err(
+                    "an index must be an integer, a slice or a bool mask",
+                ));
             }
             arrays.push((axis, array));
             axis += 1;
@@ -140,7 +143,8 @@ fn index(py: Python<'_>, x: &Bound<'_, PyAny>, key: &Bound<'_, PyAny>) -> PyResu
         // Axes after the indexed one have moved by the array's own.
         let moved = |a: usize| if a > axis { a + extra - 1 } else { a };
         dropped = dropped.into_iter().map(moved).collect();
-        let before = axis - dropped.iter().filter(|d| **d < axis).count() + inserted.iter().filter(|i| **i <= axis).count();
+        let before = axis - dropped.iter().filter(|d| **d < axis).count()
+            + inserted.iter().filter(|i| **i <= axis).count();
         inserted = inserted.into_iter().map(|i| if i > before { i + extra - 1 } else { i }).collect();
     }
     if !dropped.is_empty() {
@@ -281,8 +285,9 @@ macro_rules! operators {
             }
             fn __iter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
                 let n = slf.len()?;
-                let rows: Vec<Py<PyAny>> =
-                    (0..n).map(|i| index(slf.py(), slf, PyInt::new(slf.py(), i).as_any())).collect::<PyResult<_>>()?;
+                let rows: Vec<Py<PyAny>> = (0..n)
+                    .map(|i| index(slf.py(), slf, PyInt::new(slf.py(), i).as_any()))
+                    .collect::<PyResult<_>>()?;
                 Ok(pyo3::types::PyList::new(slf.py(), rows)?.try_iter()?.into_any())
             }
         }

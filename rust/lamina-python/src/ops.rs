@@ -5,7 +5,8 @@ use crate::arrays;
 use crate::errors::{OrPy, type_error, value_error};
 use crate::operand::{Operand, concrete, dtype, floatx, promote, set_floatx};
 use crate::tensor::PyTensor;
-use lamina_core::ops::elementwise::{Activation, Binary, Named, Select, Unary};
+use lamina_core::ops::activation::Activation;
+use lamina_core::ops::elementwise::{Binary, Named, Unary};
 use lamina_core::ops::gather::{
     DynamicSlice, DynamicUpdateSlice, Gather, GatherAlong, GatherNd, OneHot, ScatterAdd,
 };
@@ -13,6 +14,7 @@ use lamina_core::ops::index::{Concat, Margin, Pad, Slice};
 use lamina_core::ops::matmul::MatMul;
 use lamina_core::ops::movement::{BroadcastLike, BroadcastTo, Reshape, Target, Transpose};
 use lamina_core::ops::reduce::{ArgReduce, Kind, Reduce};
+use lamina_core::ops::select::Select;
 use lamina_core::ops::sort::{Cumulative, Sort};
 use lamina_core::ops::{Op, Real};
 use lamina_core::shape::axis_index;
@@ -29,11 +31,48 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
         ($($function:ident),* $(,)?) => { $(module.add_function(wrap_pyfunction!($function, module)?)?;)* };
     }
     add!(
-        set_floatx_, set_num_threads, num_threads, isa, tensor, _tensor_from_bytes, full, full_like, arange, promote_,
-        unary, binary, where_, cast_, activation, stop_gradient, reduce, arg_reduce, cumulative, sort, top_k,
-        shape_of, reshape, reshape_dims, expand_dims, squeeze, transpose, broadcast_to, broadcast_like, concat,
-        slice, dynamic_slice, dynamic_update_slice, gather, gather_along, gather_nd, scatter_add, pad, flip,
-        one_hot, matmul, op_names,
+        set_floatx_,
+        set_num_threads,
+        num_threads,
+        isa,
+        tensor,
+        _tensor_from_bytes,
+        full,
+        full_like,
+        arange,
+        promote_,
+        unary,
+        binary,
+        where_,
+        cast_,
+        activation,
+        stop_gradient,
+        reduce,
+        arg_reduce,
+        cumulative,
+        sort,
+        top_k,
+        shape_of,
+        reshape,
+        reshape_dims,
+        expand_dims,
+        squeeze,
+        transpose,
+        broadcast_to,
+        broadcast_like,
+        concat,
+        slice,
+        dynamic_slice,
+        dynamic_update_slice,
+        gather,
+        gather_along,
+        gather_nd,
+        scatter_add,
+        pad,
+        flip,
+        one_hot,
+        matmul,
+        op_names,
     );
     crate::nn::register(module)
 }
@@ -49,7 +88,8 @@ pub fn axis_of(py: Python<'_>, op: &str, axis: i64, rank: usize) -> PyResult<usi
 /// Possibly negative axes: sorted, distinct; all of them where none are named.
 fn axes_of(py: Python<'_>, op: &str, axes: Option<Vec<i64>>, rank: usize) -> PyResult<SmallVec<[usize; 4]>> {
     let Some(axes) = axes else { return Ok((0..rank).collect()) };
-    let mut found: SmallVec<[usize; 4]> = axes.iter().map(|&a| axis_of(py, op, a, rank)).collect::<PyResult<_>>()?;
+    let mut found: SmallVec<[usize; 4]> =
+        axes.iter().map(|&a| axis_of(py, op, a, rank)).collect::<PyResult<_>>()?;
     found.sort_unstable();
     if found.windows(2).any(|w| w[0] == w[1]) {
         return Err(value_error(format!("{op}: duplicate axes {axes:?}")));
@@ -124,7 +164,7 @@ fn full(shape: Vec<usize>, value: Any<'_, '_>, dtype: &str) -> PyResult<PyTensor
     if dtype == DType::I64 {
         let n = scalar.as_slice::<i64>()[0];
         let mut out = Tensor::zeros(dtype, &shape);
-        out.as_mut::<i64>().fill(n);
+        out.elements_mut::<i64>().fill(n);
         return Ok(PyTensor::new(out));
     }
     Ok(PyTensor::new(Tensor::full(dtype, &shape, scalar.to_f64()[0])))
@@ -168,7 +208,10 @@ fn promote_(values: &Bound<'_, PyTuple>) -> PyResult<&'static str> {
 // --- elementwise
 
 fn find<T: Named + 'static>(all: &'static [T], name: &str) -> PyResult<T> {
-    all.iter().copied().find(|op| op.name() == name).ok_or_else(|| value_error(format!("unknown op '{name}'")))
+    all.iter()
+        .copied()
+        .find(|op| op.name() == name)
+        .ok_or_else(|| value_error(format!("unknown op '{name}'")))
 }
 
 /// An operand of a function that only floats have: integers become `floatx`.
@@ -181,8 +224,22 @@ pub fn as_float(py: Python<'_>, x: Operand) -> PyResult<Operand> {
 fn unary(py: Python<'_>, op: &str, x: Any<'_, '_>) -> Out {
     let op = Unary(find(U::ALL, op)?);
     let mut x = Operand::read(x)?;
-    let whole = matches!(op.0, U::Neg | U::Abs | U::Sign | U::Square | U::Floor | U::Ceil | U::Round | U::Trunc
-        | U::Not | U::IsNan | U::IsInf | U::IsFinite | U::Relu);
+    let whole = matches!(
+        op.0,
+        U::Neg
+            | U::Abs
+            | U::Sign
+            | U::Square
+            | U::Floor
+            | U::Ceil
+            | U::Round
+            | U::Trunc
+            | U::Not
+            | U::IsNan
+            | U::IsInf
+            | U::IsFinite
+            | U::Relu
+    );
     if !whole {
         x = as_float(py, x)?;
     }
@@ -320,7 +377,8 @@ fn cumulative(py: Python<'_>, op: &str, x: Any<'_, '_>, axis: i64, reverse: bool
     if exclusive {
         // The neutral element moves in, the last one out.
         let neutral = if op == B::Mul { 1.0 } else { 0.0 };
-        let (mut widths, (start, stop)) = (vec![(0, 0); rank], if reverse { (Some(1), None) } else { (None, Some(-1)) });
+        let (mut widths, (start, stop)) =
+            (vec![(0, 0); rank], if reverse { (Some(1), None) } else { (None, Some(-1)) });
         widths[axis] = if reverse { (0, 1) } else { (1, 0) };
         x = apply1(py, Slice::along(rank, axis, start, stop), &[x])?;
         x = apply1(py, Pad { widths: widths.into(), margin: Margin::Constant(Real::new(neutral)) }, &[x])?;
@@ -503,7 +561,13 @@ fn gather_along(py: Python<'_>, x: Any<'_, '_>, indices: Any<'_, '_>, axis: i64)
     let (mut x, mut indices) = (Operand::read(x)?, ids(py, indices)?);
     let axis = axis_of(py, "take_along_axis", axis, x.rank())?;
     let (mut dx, mut di) = (x.ty().dims, indices.ty().dims);
-    if dx.len() == di.len() && dx.iter().zip(&di).enumerate().any(|(i, (a, b))| i != axis && a != b && (*a == Some(1) || *b == Some(1))) {
+    if dx.len() == di.len()
+        && dx
+            .iter()
+            .zip(&di)
+            .enumerate()
+            .any(|(i, (a, b))| i != axis && a != b && (*a == Some(1) || *b == Some(1)))
+    {
         // Axes of length 1 repeat, as in numpy.
         let (kept_x, kept_i) = (dx[axis], di[axis]);
         if let Some(both) = lamina_core::shape::broadcast(
@@ -541,7 +605,9 @@ pub fn gather_together(
     parts: &[Bound<'_, PyAny>],
 ) -> PyResult<Operand> {
     if parts.len() != arrays.len() || arrays.iter().enumerate().any(|(i, (axis, _))| i != *axis) {
-        return Err(type_error("several index arrays must stand at the first axes, with no slice between them"));
+        return Err(type_error(
+            "several index arrays must stand at the first axes, with no slice between them",
+        ));
     }
     let mut dims: lamina_core::Dims = Default::default();
     for (_, a) in &arrays {

@@ -56,7 +56,14 @@ impl Record {
         current
     }
 
-    fn record(&mut self, op: &Op, operands: &[Operand], inputs: &[Tensor], outputs: &[Tensor], ids: &[u64]) -> lamina_core::Result<()> {
+    fn record(
+        &mut self,
+        op: &Op,
+        operands: &[Operand],
+        inputs: &[Tensor],
+        outputs: &[Tensor],
+        ids: &[u64],
+    ) -> lamina_core::Result<()> {
         let found: Vec<Option<Value>> = operands.iter().zip(inputs).map(|(o, t)| self.find(o, t)).collect();
         if found.iter().all(Option::is_none) {
             return Ok(());
@@ -76,7 +83,13 @@ pub fn is_recording() -> bool {
 }
 
 /// Writes an op that ran on every tape that records.
-pub fn record(op: &Op, operands: &[Operand], inputs: &[Tensor], outputs: &[Tensor], ids: &[u64]) -> lamina_core::Result<()> {
+pub fn record(
+    op: &Op,
+    operands: &[Operand],
+    inputs: &[Tensor],
+    outputs: &[Tensor],
+    ids: &[u64],
+) -> lamina_core::Result<()> {
     RECORDING.with(|recording| {
         for tape in recording.borrow().iter() {
             lock(tape).record(op, operands, inputs, outputs, ids)?;

@@ -30,6 +30,9 @@ pub fn copy_if_foreign(tensor: &Tensor) -> Tensor {
     }
 }
 
+/// What `pickle` wants: a function and its arguments.
+type Reduced<'py> = (Bound<'py, PyAny>, (Bound<'py, PyAny>, Py<PyTuple>, &'static str));
+
 /// An immutable array of the engine.
 #[pyclass(name = "Tensor", module = "lamina._core", frozen, dict, weakref)]
 pub struct PyTensor {
@@ -69,7 +72,11 @@ impl PyTensor {
         let py = slf.py();
         let own = &slf.get().tensor;
         let owner = |t: &Tensor| -> PyResult<Bound<'py, PyAny>> {
-            if t.same_buffer(own) { Ok(slf.clone().into_any()) } else { Ok(Bound::new(py, PyTensor::new(t.clone()))?.into_any()) }
+            if t.same_buffer(own) {
+                Ok(slf.clone().into_any())
+            } else {
+                Ok(Bound::new(py, PyTensor::new(t.clone()))?.into_any())
+            }
         };
         arrays::to_numpy(py, own, owner, writable)
     }
@@ -137,7 +144,10 @@ impl PyTensor {
     }
 
     #[pyo3(signature = (**kwargs))]
-    fn __dlpack__<'py>(slf: &Bound<'py, Self>, kwargs: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyAny>> {
+    fn __dlpack__<'py>(
+        slf: &Bound<'py, Self>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         // DLPack consumers share memory; older ones have no way to be told that it is read-only.
         Self::view(slf, true)?.call_method("__dlpack__", (), kwargs)
     }
@@ -221,7 +231,7 @@ impl PyTensor {
         Self::view(slf, false)?.call_method1("__format__", (spec,))
     }
 
-    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyAny>, Py<PyTuple>, &'static str))> {
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Reduced<'py>> {
         let py = slf.py();
         let tensor = &slf.get().tensor;
         let rebuild = py.import("lamina._core")?.getattr("_tensor_from_bytes")?;

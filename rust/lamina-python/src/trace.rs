@@ -129,10 +129,10 @@ impl PyGraph {
         let mut values = vec![];
         for output in &outputs {
             let operand = Operand::read(output)?;
-            if let Operand::Later(trace, _) = &operand {
-                if !Arc::ptr_eq(trace, &self.trace) {
-                    return Err(value_error("an output belongs to another trace"));
-                }
+            if let Operand::Later(trace, _) = &operand
+                && !Arc::ptr_eq(trace, &self.trace)
+            {
+                return Err(value_error("an output belongs to another trace"));
             }
             values.push(self.trace.value_of(&operand));
         }
@@ -218,7 +218,11 @@ impl PySymbol {
     }
 
     #[pyo3(signature = (*_args, **_kwargs))]
-    fn __array__(&self, _args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, pyo3::types::PyDict>>) -> PyResult<()> {
+    fn __array__(
+        &self,
+        _args: &Bound<'_, PyTuple>,
+        _kwargs: Option<&Bound<'_, pyo3::types::PyDict>>,
+    ) -> PyResult<()> {
         no_data("a numpy function")
     }
 

@@ -80,7 +80,8 @@ impl PyVariable {
         let ty = self.variable.ty();
         let operand = cast(py, Operand::read(value)?, ty.dtype)?;
         let given = operand.ty();
-        let fits = given.rank() == ty.rank() && given.dims.iter().zip(&ty.dims).all(|(g, w)| g.is_none() || g == w);
+        let fits =
+            given.rank() == ty.rank() && given.dims.iter().zip(&ty.dims).all(|(g, w)| g.is_none() || g == w);
         if !fits {
             return Err(value_error(format!(
                 "cannot assign a value of shape {} to a variable of shape {}",

@@ -26,7 +26,8 @@ fn for_all(check: impl Fn(&Problem)) {
         for problem in problems {
             if let Err(cause) = catch_unwind(AssertUnwindSafe(|| check(&problem))) {
                 let text = cause.downcast_ref::<String>().cloned();
-                let text = text.or_else(|| cause.downcast_ref::<&str>().map(|s| s.to_string())).unwrap_or_default();
+                let text =
+                    text.or_else(|| cause.downcast_ref::<&str>().map(|s| s.to_string())).unwrap_or_default();
                 failures.push(format!("{entry} / {}: {text}", problem.name));
             }
         }
@@ -47,7 +48,12 @@ fn kernels_match_their_reference_on_every_isa_and_shapes_match_the_rule() {
             let outputs = call(&p.op, &p.inputs, isa);
             if let Some(inferred) = inferred {
                 let actual: Vec<Type> = outputs.iter().map(Tensor::ty).collect();
-                assert_eq!(inferred.as_slice(), actual.as_slice(), "{}: inferred and actual types", isa.name());
+                assert_eq!(
+                    inferred.as_slice(),
+                    actual.as_slice(),
+                    "{}: inferred and actual types",
+                    isa.name()
+                );
             }
             (p.check)(&p.inputs, &outputs);
         });
@@ -72,7 +78,8 @@ fn shape_rules_hold_over_an_unknown_first_axis() {
                 ty
             })
             .collect();
-        let known = p.op.infer(&p.inputs.iter().map(|t| t.ty()).collect::<Vec<_>>().iter().collect::<Vec<_>>());
+        let known =
+            p.op.infer(&p.inputs.iter().map(|t| t.ty()).collect::<Vec<_>>().iter().collect::<Vec<_>>());
         let unknown = p.op.infer(&blurred.iter().collect::<Vec<_>>()).unwrap_or_else(|e| panic!("{e}"));
         for (k, u) in known.unwrap_or_else(|e| panic!("{e}")).iter().zip(&unknown) {
             assert_eq!(k.rank(), u.rank());
@@ -98,7 +105,9 @@ fn results_have_the_same_bits_at_any_thread_count() {
 /// A scalar function of the problem's outputs: their sum, weighted by fixed numbers.
 fn weighted(graph: &mut Graph, outputs: &[Value]) -> Value {
     let mut total: Option<Value> = None;
-    for (i, &v) in outputs.iter().enumerate().filter(|(_, v)| graph.ty(**v).dtype.is_float()).collect::<Vec<_>>() {
+    for (i, &v) in
+        outputs.iter().enumerate().filter(|(_, v)| graph.ty(**v).dtype.is_float()).collect::<Vec<_>>()
+    {
         let ty = graph.ty(v).clone();
         let weights = graph.constant(sample(ty.dtype, &ty.concrete(), 77 + i as u64));
         let product = graph.mul(v, weights).expect("same shapes");
@@ -132,7 +141,8 @@ fn gradients_match_finite_differences() {
         let (inputs, mut traced) = in_f64(p);
         let plain = Function::new(traced.clone());
         let sources: Vec<Value> = p.differentiate.iter().map(|&i| traced.graph.inputs()[i]).collect();
-        let found = gradients(&mut traced.graph, traced.outputs[0], &sources, None).unwrap_or_else(|e| panic!("{e}"));
+        let found =
+            gradients(&mut traced.graph, traced.outputs[0], &sources, None).unwrap_or_else(|e| panic!("{e}"));
         traced.outputs = found.into_iter().map(|g| g.expect("a gradient")).collect();
         let analytic = Function::new(traced).call(&inputs).unwrap_or_else(|e| panic!("{e}"));
         for (k, &operand) in p.differentiate.iter().enumerate() {
@@ -142,7 +152,7 @@ fn gradients_match_finite_differences() {
             for i in (0..n).step_by(n.div_ceil(24)) {
                 let at = |delta: f64| {
                     let mut moved = inputs.clone();
-                    moved[operand].as_mut::<f64>()[i] += delta;
+                    moved[operand].elements_mut::<f64>()[i] += delta;
                     plain.call(&moved).unwrap_or_else(|e| panic!("{e}"))[0].to_f64()[0]
                 };
                 let h = 1e-5;
@@ -177,7 +187,8 @@ fn float32_gradients_match_float64_on_every_isa() {
                     (p.inputs.clone(), traced)
                 };
                 let sources: Vec<Value> = p.differentiate.iter().map(|&i| traced.graph.inputs()[i]).collect();
-                let found = gradients(&mut traced.graph, traced.outputs[0], &sources, None).expect("differentiable");
+                let found =
+                    gradients(&mut traced.graph, traced.outputs[0], &sources, None).expect("differentiable");
                 traced.outputs = found.into_iter().map(|g| g.expect("a gradient")).collect();
                 Function::with_isa(traced, isa).call(&inputs).unwrap_or_else(|e| panic!("{e}"))
             };
@@ -213,9 +224,11 @@ fn gradients_over_an_unknown_batch_equal_those_at_the_known_shape() {
                 .collect();
             let mut traced = single(&p.op, &types).unwrap_or_else(|e| panic!("{e}"));
             let y = traced.outputs[0];
-            let seed = traced.graph.unary(lamina_kernels::elementwise::Unary::Square, y).expect("elementwise");
+            let seed =
+                traced.graph.unary(lamina_kernels::elementwise::Unary::Square, y).expect("elementwise");
             let sources: Vec<Value> = p.differentiate.iter().map(|&i| traced.graph.inputs()[i]).collect();
-            let found = gradients(&mut traced.graph, y, &sources, Some(seed)).unwrap_or_else(|e| panic!("{e}"));
+            let found =
+                gradients(&mut traced.graph, y, &sources, Some(seed)).unwrap_or_else(|e| panic!("{e}"));
             traced.outputs = found.into_iter().map(|g| g.expect("a gradient")).collect();
             let outputs = Function::new(traced).call(&p.inputs).unwrap_or_else(|e| panic!("{e}"));
             outputs.iter().map(Tensor::to_f64).collect::<Vec<_>>()

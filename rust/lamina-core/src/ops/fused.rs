@@ -63,7 +63,8 @@ impl OpDef for Fused {
         let (isa, n) = (cx.isa, self.dims.iter().product::<usize>());
         let flops = (n * operations(&self.program)) as u64;
         let program = share(&self.program, cx.shared);
-        let separate: Vec<usize> = (0..cx.inputs.len()).filter(|i| !cx.shared.iter().any(|s| s.0 == *i)).collect();
+        let separate: Vec<usize> =
+            (0..cx.inputs.len()).filter(|i| !cx.shared.iter().any(|s| s.0 == *i)).collect();
         // Operands that a single repeat cannot describe are spread out in scratch first.
         let mut spread: Vec<(usize, usize, Lowering)> = vec![];
         let mut scratch = 0;
@@ -124,22 +125,30 @@ impl OpDef for Fused {
             (&[0, 5], &[5], &[1, 1]),
         ];
         for (dims, sb, sc) in shapes {
-            let inputs = vec![sample(DType::F32, dims, 1), sample(DType::F32, sb, 2), sample(DType::F32, sc, 3)];
-            problems.push(Problem::new(format!("fused {dims:?} {sb:?} {sc:?}"), op(dims), inputs, move |x, y| {
-                let rows: Vec<Vec<f64>> = x
-                    .iter()
-                    .map(|t| {
-                        let s = broadcast_strides(t.shape(), x[0].shape());
-                        let (data, mut out) = (t.to_f64(), vec![]);
-                        super::elementwise::walk2(x[0].shape(), &s, &s, |_, i, _| out.push(data[i]));
-                        out
-                    })
-                    .collect();
-                let relu: Vec<f64> = (0..rows[0].len()).map(|i| (rows[0][i] * rows[1][i] + rows[2][i]).max(0.0)).collect();
-                let less: Vec<f64> = (0..rows[0].len()).map(|i| (rows[0][i] < rows[2][i]) as u8 as f64).collect();
-                assert_close(&y[0].to_f64(), &relu, 1e-6);
-                assert_close(&y[1].to_f64(), &less, 0.0);
-            }));
+            let inputs =
+                vec![sample(DType::F32, dims, 1), sample(DType::F32, sb, 2), sample(DType::F32, sc, 3)];
+            problems.push(Problem::new(
+                format!("fused {dims:?} {sb:?} {sc:?}"),
+                op(dims),
+                inputs,
+                move |x, y| {
+                    let rows: Vec<Vec<f64>> = x
+                        .iter()
+                        .map(|t| {
+                            let s = broadcast_strides(t.shape(), x[0].shape());
+                            let (data, mut out) = (t.to_f64(), vec![]);
+                            super::elementwise::walk2(x[0].shape(), &s, &s, |_, i, _| out.push(data[i]));
+                            out
+                        })
+                        .collect();
+                    let relu: Vec<f64> =
+                        (0..rows[0].len()).map(|i| (rows[0][i] * rows[1][i] + rows[2][i]).max(0.0)).collect();
+                    let less: Vec<f64> =
+                        (0..rows[0].len()).map(|i| (rows[0][i] < rows[2][i]) as u8 as f64).collect();
+                    assert_close(&y[0].to_f64(), &relu, 1e-6);
+                    assert_close(&y[1].to_f64(), &less, 0.0);
+                },
+            ));
         }
         problems
     }
@@ -214,7 +223,9 @@ fn access(shape: &[usize], out: &[usize]) -> Option<Access> {
         [(true, n)] => Some(Access::Broadcast { inner: 1, repeat: *n }),
         [(true, repeat), (false, inner)] => Some(Access::Broadcast { inner: *inner, repeat: *repeat }),
         [(false, _), (true, repeat)] => Some(Access::Broadcast { inner: 1, repeat: *repeat }),
-        [(false, _), (true, repeat), (false, inner)] => Some(Access::Broadcast { inner: *inner, repeat: *repeat }),
+        [(false, _), (true, repeat), (false, inner)] => {
+            Some(Access::Broadcast { inner: *inner, repeat: *repeat })
+        }
         _ => None,
     }
 }

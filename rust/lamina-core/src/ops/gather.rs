@@ -11,7 +11,10 @@ fn position(id: i64, n: usize) -> Option<usize> {
 }
 
 fn outside(op: &str, id: i64, at: usize, axis: usize, n: usize) -> String {
-    format!("{op}: id {id} at position {at} of the indices is outside [0, {n}) of axis {axis}; the axis would need at least {} elements", id.max(0) + 1)
+    format!(
+        "{op}: id {id} at position {at} of the indices is outside [0, {n}) of axis {axis}; the axis would need at least {} elements",
+        id.max(0) + 1
+    )
 }
 
 fn need_ints(op: &str, ty: &Type) -> Result<(), ShapeError> {
@@ -81,12 +84,20 @@ impl OpDef for Gather {
         let mut problems = vec![];
         for dtype in [DType::F32, DType::F64, DType::U8] {
             let x = sample(dtype, &[4, 3], 1);
-            let rows = Problem::close(format!("take rows {dtype}"), Gather { axis: 0 }, vec![x.clone(), id(&[2, 0, -1, 2], &[2, 2])], 0.0, |x| {
-                [2, 0, 3, 2].iter().flat_map(|r| x[0][r * 3..r * 3 + 3].to_vec()).collect()
-            });
-            let columns = Problem::close(format!("take columns {dtype}"), Gather { axis: 1 }, vec![x, id(&[1], &[1])], 0.0, |x| {
-                (0..4).map(|r| x[0][r * 3 + 1]).collect()
-            });
+            let rows = Problem::close(
+                format!("take rows {dtype}"),
+                Gather { axis: 0 },
+                vec![x.clone(), id(&[2, 0, -1, 2], &[2, 2])],
+                0.0,
+                |x| [2, 0, 3, 2].iter().flat_map(|r| x[0][r * 3..r * 3 + 3].to_vec()).collect(),
+            );
+            let columns = Problem::close(
+                format!("take columns {dtype}"),
+                Gather { axis: 1 },
+                vec![x, id(&[1], &[1])],
+                0.0,
+                |x| (0..4).map(|r| x[0][r * 3 + 1]).collect(),
+            );
             for p in [rows, columns] {
                 problems.push(if dtype == DType::F32 { p.differentiate(&[0]) } else { p });
             }
@@ -176,7 +187,13 @@ pub struct GatherAlong {
 }
 
 /// Visits every id with its offset in the operand of shape `shape`; `None` where it is outside.
-fn along(shape: &[usize], out: &[usize], axis: usize, ids: &[i64], mut visit: impl FnMut(usize, Option<usize>)) {
+fn along(
+    shape: &[usize],
+    out: &[usize],
+    axis: usize,
+    ids: &[i64],
+    mut visit: impl FnMut(usize, Option<usize>),
+) {
     let mut own = strides(shape);
     let step = std::mem::take(&mut own[axis]);
     walk2(out, &own, &own, |i, base, _| visit(i, position(ids[i], shape[axis]).map(|p| base + p * step)));
@@ -192,7 +209,10 @@ impl OpDef for GatherAlong {
         axis_index("take_along_axis", self.axis as i64, x[0].rank())?;
         let fits = x[0].rank() == x[1].rank()
             && (0..x[0].rank()).all(|i| {
-                i == self.axis || x[0].dims[i].is_none() || x[1].dims[i].is_none() || x[0].dims[i] == x[1].dims[i]
+                i == self.axis
+                    || x[0].dims[i].is_none()
+                    || x[1].dims[i].is_none()
+                    || x[0].dims[i] == x[1].dims[i]
             });
         if !fits {
             let message = "the indices must have the operand's shape, the axis aside";
@@ -230,9 +250,10 @@ impl OpDef for GatherAlong {
         for dtype in [DType::F32, DType::I32] {
             let ids = Tensor::from_slice(&[2, 2], &[2i32, 0, -1, 1]);
             let inputs = vec![sample(dtype, &[2, 3], 1), ids];
-            let problem = Problem::close(format!("take_along {dtype}"), GatherAlong { axis: 1 }, inputs, 0.0, |x| {
-                vec![x[0][2], x[0][0], x[0][5], x[0][4]]
-            });
+            let problem =
+                Problem::close(format!("take_along {dtype}"), GatherAlong { axis: 1 }, inputs, 0.0, |x| {
+                    vec![x[0][2], x[0][0], x[0][5], x[0][4]]
+                });
             problems.push(if dtype == DType::F32 { problem.differentiate(&[0]) } else { problem });
         }
         problems
@@ -380,7 +401,8 @@ impl OpDef for ScatterAdd {
 
     fn infer(&self, x: &[&Type]) -> Result<Types, ShapeError> {
         let dims = nd_dims("scatter_add", x[0], x[1])?;
-        let fits = x[2].rank() == dims.len() && dims.iter().zip(&x[2].dims).all(|(a, b)| a.is_none() || b.is_none() || a == b);
+        let fits = x[2].rank() == dims.len()
+            && dims.iter().zip(&x[2].dims).all(|(a, b)| a.is_none() || b.is_none() || a == b);
         if !fits || x[0].dtype != x[2].dtype {
             let message = format!("updates must have shape {} and dtype {}", show(&dims), x[0].dtype);
             return Err(ShapeError::new("scatter_add", message).argument("updates").got(&x[2].dims));
@@ -502,7 +524,8 @@ impl OpDef for DynamicSlice {
 
     fn infer(&self, x: &[&Type]) -> Result<Types, ShapeError> {
         need_ints("dynamic_slice", x[1])?;
-        let fits = self.0.len() == x[0].rank() && x[0].dims.iter().zip(&self.0).all(|(d, s)| d.is_none_or(|d| *s <= d));
+        let fits = self.0.len() == x[0].rank()
+            && x[0].dims.iter().zip(&self.0).all(|(d, s)| d.is_none_or(|d| *s <= d));
         if !fits {
             let message = format!("a window of {:?} does not fit", self.0.as_slice());
             return Err(ShapeError::new("dynamic_slice", message).got(&x[0].dims));
@@ -570,7 +593,10 @@ impl OpDef for DynamicUpdateSlice {
         }
         if cx.wanted[1] {
             let Some(sizes) = cx.g.ty(update).shape() else {
-                return Err(ShapeError::new("slice_update", "the update's shape must be known for its gradient"));
+                return Err(ShapeError::new(
+                    "slice_update",
+                    "the update's shape must be known for its gradient",
+                ));
             };
             let d = cx.g.add(DynamicSlice(sizes), &[dy, starts])?;
             cx.give(1, d);
@@ -594,7 +620,8 @@ impl OpDef for DynamicUpdateSlice {
     }
 
     fn problems() -> Vec<Problem> {
-        let inputs = vec![sample(DType::F32, &[4], 1), sample(DType::F32, &[2], 2), Tensor::from_slice(&[1], &[1i32])];
+        let inputs =
+            vec![sample(DType::F32, &[4], 1), sample(DType::F32, &[2], 2), Tensor::from_slice(&[1], &[1i32])];
         let problem = Problem::close("slice_update", DynamicUpdateSlice, inputs, 0.0, |x| {
             vec![x[0][0], x[1][0], x[1][1], x[0][3]]
         });

@@ -72,7 +72,8 @@ impl OpDef for Slice {
 
     fn infer(&self, x: &[&Type]) -> Result<Types, ShapeError> {
         if self.starts.len() != x[0].rank() || self.steps.contains(&0) {
-            let message = format!("needs a start, a stop and a step other than 0 for each of {} axes", x[0].rank());
+            let message =
+                format!("needs a start, a stop and a step other than 0 for each of {} axes", x[0].rank());
             return Err(ShapeError::new("slice", message).got(&x[0].dims));
         }
         let dims = x[0].dims.iter().enumerate().map(|(i, d)| match d {
@@ -126,19 +127,20 @@ impl OpDef for Slice {
             for dtype in [DType::F32, DType::I64, DType::Bool] {
                 let (s, o) = (shape.to_vec(), op.clone());
                 let x = sample(dtype, shape, 1);
-                let problem = Problem::close(format!("{op:?} {shape:?} {dtype}"), op.clone(), vec![x], 0.0, move |x| {
-                    let axes: Vec<_> = s.iter().enumerate().map(|(i, &n)| o.axis(i, n)).collect();
-                    let out: Vec<usize> = axes.iter().map(|a| a.2).collect();
-                    let (own, unit) = (strides(&s), strides(&out));
-                    (0..out.iter().product::<usize>())
-                        .map(|i| {
-                            let at = |(k, a): (usize, &(i64, i64, usize))| {
-                                (a.0 + a.1 * (i / unit[k] % out[k]) as i64) as usize * own[k]
-                            };
-                            x[0][axes.iter().enumerate().map(at).sum::<usize>()]
-                        })
-                        .collect()
-                });
+                let problem =
+                    Problem::close(format!("{op:?} {shape:?} {dtype}"), op.clone(), vec![x], 0.0, move |x| {
+                        let axes: Vec<_> = s.iter().enumerate().map(|(i, &n)| o.axis(i, n)).collect();
+                        let out: Vec<usize> = axes.iter().map(|a| a.2).collect();
+                        let (own, unit) = (strides(&s), strides(&out));
+                        (0..out.iter().product::<usize>())
+                            .map(|i| {
+                                let at = |(k, a): (usize, &(i64, i64, usize))| {
+                                    (a.0 + a.1 * (i / unit[k] % out[k]) as i64) as usize * own[k]
+                                };
+                                x[0][axes.iter().enumerate().map(at).sum::<usize>()]
+                            })
+                            .collect()
+                    });
                 problems.push(if dtype == DType::F32 { problem.differentiate(&[0]) } else { problem });
             }
         }
@@ -185,7 +187,8 @@ impl OpDef for SliceGrad {
             let mut index: Shape = outer.iter().map(|_| 0).collect();
             for k in 0..outer.iter().product::<usize>() {
                 let mut at: i64 = axes.iter().enumerate().map(|(i, a)| a.0 * own[i] as i64).sum();
-                at += index.iter().enumerate().map(|(i, &p)| axes[i].1 * p as i64 * own[i] as i64).sum::<i64>();
+                at +=
+                    index.iter().enumerate().map(|(i, &p)| axes[i].1 * p as i64 * own[i] as i64).sum::<i64>();
                 let (from, to) = (k * row * size, at as usize * size);
                 y[to..to + row * size].copy_from_slice(&x[from..from + row * size]);
                 for i in (0..index.len()).rev() {
@@ -206,7 +209,8 @@ impl OpDef for SliceGrad {
     fn problems() -> Vec<Problem> {
         let op = SliceGrad(Slice::new(&[Some(1)], &[None], &[2]));
         let inputs = vec![sample(DType::F32, &[2], 1), sample(DType::F32, &[5], 2)];
-        let problem = Problem::close("slice_grad", op, inputs, 0.0, |x| vec![0.0, x[0][0], 0.0, x[0][1], 0.0]);
+        let problem =
+            Problem::close("slice_grad", op, inputs, 0.0, |x| vec![0.0, x[0][0], 0.0, x[0][1], 0.0]);
         vec![problem.differentiate(&[0])]
     }
 }
@@ -247,9 +251,16 @@ impl OpDef for Concat {
                 let shapes: Vec<String> = x.iter().map(|t| show(&t.dims)).collect();
                 let mut error = ShapeError::new(
                     "concatenate",
-                    format!("operands must have matching shapes except for the concatenation axis {}", self.axis),
+                    format!(
+                        "operands must have matching shapes except for the concatenation axis {}",
+                        self.axis
+                    ),
                 )
-                .expected(if same { format!("equal lengths along axis {axis}") } else { "one number of axes and one dtype".into() });
+                .expected(if same {
+                    format!("equal lengths along axis {axis}")
+                } else {
+                    "one number of axes and one dtype".into()
+                });
                 for t in x {
                     error = error.got(&t.dims);
                 }
@@ -302,12 +313,22 @@ impl OpDef for Concat {
         for (axis, a, b) in [(0, [2, 3], [4, 3]), (1, [2, 3], [2, 5]), (1, [2, 0], [2, 1])] {
             for dtype in [DType::F32, DType::F16, DType::I32] {
                 let inputs = vec![sample(dtype, &a, 1), sample(dtype, &b, 2)];
-                let problem = Problem::close(format!("concat {axis} {a:?} {b:?} {dtype}"), Concat { axis }, inputs, 0.0, move |x| {
-                    if axis == 0 {
-                        return [x[0].clone(), x[1].clone()].concat();
-                    }
-                    (0..2).flat_map(|r| [&x[0][r * a[1]..(r + 1) * a[1]], &x[1][r * b[1]..(r + 1) * b[1]]].concat()).collect()
-                });
+                let problem = Problem::close(
+                    format!("concat {axis} {a:?} {b:?} {dtype}"),
+                    Concat { axis },
+                    inputs,
+                    0.0,
+                    move |x| {
+                        if axis == 0 {
+                            return [x[0].clone(), x[1].clone()].concat();
+                        }
+                        (0..2)
+                            .flat_map(|r| {
+                                [&x[0][r * a[1]..(r + 1) * a[1]], &x[1][r * b[1]..(r + 1) * b[1]]].concat()
+                            })
+                            .collect()
+                    },
+                );
                 problems.push(if dtype == DType::F32 { problem.differentiate(&[0, 1]) } else { problem });
             }
         }
@@ -338,7 +359,8 @@ impl OpDef for ConcatGrad {
         let length = |g: &Graph, i: usize| g.ty(x[1 + i]).dims[self.axis];
         let before: usize = (0..self.index).map(|i| length(g, i)).sum::<Option<usize>>()?;
         let own = length(g, self.index)?;
-        let slice = Slice::along(g.ty(x[0]).rank(), self.axis, Some(before as i64), Some((before + own) as i64));
+        let slice =
+            Slice::along(g.ty(x[0]).rank(), self.axis, Some(before as i64), Some((before + own) as i64));
         g.add(slice, &x[..1]).ok()
     }
 
@@ -355,8 +377,11 @@ impl OpDef for ConcatGrad {
     }
 
     fn problems() -> Vec<Problem> {
-        let inputs = vec![sample(DType::F32, &[5], 1), sample(DType::F32, &[2], 2), sample(DType::F32, &[3], 3)];
-        vec![Problem::close("concat_grad", ConcatGrad { axis: 0, index: 1 }, inputs, 0.0, |x| x[0][2..].to_vec())]
+        let inputs =
+            vec![sample(DType::F32, &[5], 1), sample(DType::F32, &[2], 2), sample(DType::F32, &[3], 3)];
+        vec![Problem::close("concat_grad", ConcatGrad { axis: 0, index: 1 }, inputs, 0.0, |x| {
+            x[0][2..].to_vec()
+        })]
     }
 }
 
@@ -487,7 +512,12 @@ impl OpDef for Pad {
 
     fn problems() -> Vec<Problem> {
         let mut problems = vec![];
-        for margin in [Margin::Constant(Real::new(1.5)), Margin::Constant(Real::new(0.0)), Margin::Reflect, Margin::Symmetric] {
+        for margin in [
+            Margin::Constant(Real::new(1.5)),
+            Margin::Constant(Real::new(0.0)),
+            Margin::Reflect,
+            Margin::Symmetric,
+        ] {
             for (shape, widths) in [(&[3, 4][..], [(1, 2), (0, 3)]), (&[2, 3], [(1, 0), (2, 2)])] {
                 for dtype in [DType::F32, DType::F64, DType::I32] {
                     let op = Pad { widths: SmallVec::from_slice(&widths), margin };
@@ -499,12 +529,14 @@ impl OpDef for Pad {
                     };
                     let (s, o) = (shape.to_vec(), op.clone());
                     let x = sample(dtype, shape, 1);
-                    let problem = Problem::close(format!("{op:?} {shape:?} {dtype}"), op, vec![x], 0.0, move |x| {
-                        let out: Vec<usize> = s.iter().zip(&o.widths).map(|(n, w)| n + w.0 + w.1).collect();
-                        let mut y = vec![];
-                        o.walk(&s, &out, |_, from| y.push(from.map_or(fill, |f| x[0][f])));
-                        y
-                    });
+                    let problem =
+                        Problem::close(format!("{op:?} {shape:?} {dtype}"), op, vec![x], 0.0, move |x| {
+                            let out: Vec<usize> =
+                                s.iter().zip(&o.widths).map(|(n, w)| n + w.0 + w.1).collect();
+                            let mut y = vec![];
+                            o.walk(&s, &out, |_, from| y.push(from.map_or(fill, |f| x[0][f])));
+                            y
+                        });
                     problems.push(if dtype == DType::F32 { problem.differentiate(&[0]) } else { problem });
                 }
             }

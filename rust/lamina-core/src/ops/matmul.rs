@@ -1,6 +1,7 @@
 //! Matrix products, with what may follow them in registers.
 
-use super::elementwise::{Activation, Named, Unary};
+use super::activation::Activation;
+use super::elementwise::{Named, Unary};
 use super::movement::{Reshape, Target};
 use super::*;
 use lamina_kernels::elementwise::Unary as U;
@@ -165,15 +166,15 @@ impl OpDef for MatMul {
             return Err(fail(format!("operands have dtypes {} and {}", a.dtype, b.dtype)));
         }
         let ((m, ka), (kb, n)) = (matrix(&a.dims, self.transpose_a), matrix(&b.dims, self.transpose_b));
-        if let (Some(p), Some(q)) = (ka, kb) {
-            if p != q {
-                return Err(fail(format!(
-                    "inner dimensions differ: {} has {p}, {} has {q}",
-                    show(&a.dims),
-                    show(&b.dims)
-                ))
-                .expected("as many columns in A as rows in B"));
-            }
+        if let (Some(p), Some(q)) = (ka, kb)
+            && p != q
+        {
+            return Err(fail(format!(
+                "inner dimensions differ: {} has {p}, {} has {q}",
+                show(&a.dims),
+                show(&b.dims)
+            ))
+            .expected("as many columns in A as rows in B"));
         }
         let lead = crate::shape::broadcast(&a.dims[..a.rank() - 2], &b.dims[..b.rank() - 2]);
         let mut dims = lead.ok_or_else(|| fail("leading axes do not broadcast".into()))?;
@@ -265,13 +266,20 @@ impl OpDef for MatMul {
             if op.epilogue.residual {
                 inputs.push(sample(dtype, &out, 4));
             }
-            let tolerance = if dtype == DType::F64 { 1e-12 } else if dtype == DType::F16 { 4e-3 } else { 2e-5 };
+            let tolerance = if dtype == DType::F64 {
+                1e-12
+            } else if dtype == DType::F16 {
+                4e-3
+            } else {
+                2e-5
+            };
             let smooth = op.epilogue.is_none() && dtype == DType::F32;
-            let problem = Problem::close(format!("{op:?} {a:?} {b:?} {dtype}"), op, inputs, tolerance, move |x| {
-                let mut y = reference(&x[0], &sa, &x[1], &sb, op.transpose_a, op.transpose_b, &out);
-                op.epilogue.reference(&mut y, n, &x[2..]);
-                y
-            });
+            let problem =
+                Problem::close(format!("{op:?} {a:?} {b:?} {dtype}"), op, inputs, tolerance, move |x| {
+                    let mut y = reference(&x[0], &sa, &x[1], &sb, op.transpose_a, op.transpose_b, &out);
+                    op.epilogue.reference(&mut y, n, &x[2..]);
+                    y
+                });
             problems.push(if smooth { problem.differentiate(&[0, 1]) } else { problem });
         };
         for (ta, tb) in [(false, false), (true, false), (false, true), (true, true)] {
@@ -349,19 +357,32 @@ fn matmul_generic(
     })
 }
 
-fn reference(a: &[f64], sa: &[usize], b: &[f64], sb: &[usize], ta: bool, tb: bool, out: &[usize]) -> Vec<f64> {
+fn reference(
+    a: &[f64],
+    sa: &[usize],
+    b: &[f64],
+    sb: &[usize],
+    ta: bool,
+    tb: bool,
+    out: &[usize],
+) -> Vec<f64> {
     let ((m, k), (_, n)) = (matrix(sa, ta), matrix(sb, tb));
     let lead = &out[..out.len() - 2];
     let mut y = vec![];
-    super::elementwise::walk2(lead, &broadcast_matrices(sa, lead), &broadcast_matrices(sb, lead), |_, ia, ib| {
-        for i in 0..m {
-            for j in 0..n {
-                let at = |p| a[ia * m * k + if ta { p * m + i } else { i * k + p }];
-                let bt = |p| b[ib * k * n + if tb { j * k + p } else { p * n + j }];
-                y.push((0..k).map(|p| at(p) * bt(p)).sum());
+    super::elementwise::walk2(
+        lead,
+        &broadcast_matrices(sa, lead),
+        &broadcast_matrices(sb, lead),
+        |_, ia, ib| {
+            for i in 0..m {
+                for j in 0..n {
+                    let at = |p| a[ia * m * k + if ta { p * m + i } else { i * k + p }];
+                    let bt = |p| b[ib * k * n + if tb { j * k + p } else { p * n + j }];
+                    y.push((0..k).map(|p| at(p) * bt(p)).sum());
+                }
             }
-        }
-    });
+        },
+    );
     y
 }
 

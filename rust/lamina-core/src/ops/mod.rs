@@ -15,6 +15,10 @@ use smallvec::{SmallVec, smallvec};
 use std::fmt::Debug;
 use std::hash::Hash;
 
+pub mod activation;
+mod compose;
+#[cfg(test)]
+mod conformance;
 pub mod conv;
 pub mod elementwise;
 pub mod fused;
@@ -26,14 +30,12 @@ pub mod norm;
 pub mod pool;
 pub mod random;
 pub mod reduce;
+pub mod select;
 pub mod softmax;
 pub mod sort;
 pub mod source;
-pub mod window;
-mod compose;
 mod wide;
-#[cfg(test)]
-mod conformance;
+pub mod window;
 
 /// A float attribute that can be hashed: equal where the bits are.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -141,11 +143,11 @@ op_table! {
     /// Elementwise functions of two operands, broadcasting.
     Binary(elementwise::Binary),
     /// `where`.
-    Select(elementwise::Select),
+    Select(select::Select),
     /// Conversion of the element type.
-    Cast(elementwise::Cast),
+    Cast(select::Cast),
     /// Activations with a parameter or a fused form.
-    Activation(elementwise::Activation),
+    Activation(activation::Activation),
     /// A chain of elementwise ops in one pass.
     Fused(fused::Fused),
     /// Sums, means, extremes over axes.
@@ -445,7 +447,14 @@ impl Lowering {
         flops: u64,
         run: impl Fn(&mut Call<'_, '_>) + Send + Sync + 'static,
     ) -> Lowering {
-        Lowering::Kernel(Kernel { name, run: Box::new(run), scratch: 0, flops, packs: vec![], wants_zero: false })
+        Lowering::Kernel(Kernel {
+            name,
+            run: Box::new(run),
+            scratch: 0,
+            flops,
+            packs: vec![],
+            wants_zero: false,
+        })
     }
 
     /// Asks for scratch memory.
@@ -546,7 +555,9 @@ pub fn sample(dtype: DType, shape: &[usize], seed: u64) -> Tensor {
     let scale = if dtype.is_float() { 1.0 } else { 5.0 };
     let data: Vec<f64> = data.into_iter().map(|x| x * scale).collect();
     let data = if dtype == DType::U8 || dtype == DType::U16 || dtype == DType::U32 || dtype == DType::Bool {
-        data.into_iter().map(|x| if dtype == DType::Bool { (x > 0.0) as u8 as f64 } else { x.abs() }).collect()
+        data.into_iter()
+            .map(|x| if dtype == DType::Bool { (x > 0.0) as u8 as f64 } else { x.abs() })
+            .collect()
     } else {
         data
     };

@@ -33,7 +33,11 @@ impl Reshape {
     pub fn insert_axes(rank: usize, axes: &[usize]) -> Reshape {
         let mut own = 0..rank;
         let one = |i| {
-            if axes.contains(&i) { Target::Fixed(1) } else { Target::Copy(own.next().expect("axes within the result")) }
+            if axes.contains(&i) {
+                Target::Fixed(1)
+            } else {
+                Target::Copy(own.next().expect("axes within the result"))
+            }
         };
         Reshape((0..rank + axes.len()).map(one).collect())
     }
@@ -162,11 +166,11 @@ impl OpDef for ReshapeLike {
     }
 
     fn infer(&self, x: &[&Type]) -> Result<Types, ShapeError> {
-        if let (Some(a), Some(b)) = (x[0].elements(), x[1].elements()) {
-            if a != b {
-                let message = format!("cannot reshape {} into {}", show(&x[0].dims), show(&x[1].dims));
-                return Err(ShapeError::new("reshape_like", message));
-            }
+        if let (Some(a), Some(b)) = (x[0].elements(), x[1].elements())
+            && a != b
+        {
+            let message = format!("cannot reshape {} into {}", show(&x[0].dims), show(&x[1].dims));
+            return Err(ShapeError::new("reshape_like", message));
         }
         Ok(smallvec![Type { dtype: x[0].dtype, dims: x[1].dims.clone() }])
     }
@@ -223,7 +227,8 @@ impl OpDef for Transpose {
         let mut seen = self.0.clone();
         seen.sort_unstable();
         if !seen.iter().copied().eq(0..x[0].rank()) {
-            let message = format!("axes {:?} are not a permutation of the {} axes", self.0.as_slice(), x[0].rank());
+            let message =
+                format!("axes {:?} are not a permutation of the {} axes", self.0.as_slice(), x[0].rank());
             return Err(ShapeError::new("transpose", message).got(&x[0].dims));
         }
         Ok(smallvec![Type::new(x[0].dtype, self.0.iter().map(|&p| x[0].dims[p]))])
@@ -240,7 +245,8 @@ impl OpDef for Transpose {
         }
         // Moving only axes of length 1 moves no element.
         let shape = g.ty(x[0]).shape()?;
-        let long: Vec<usize> = self.0.iter().copied().filter(|&p| shape.get(p).is_some_and(|&n| n != 1)).collect();
+        let long: Vec<usize> =
+            self.0.iter().copied().filter(|&p| shape.get(p).is_some_and(|&n| n != 1)).collect();
         if long.is_sorted() && self.0.len() == shape.len() {
             let out: Shape = self.0.iter().map(|&p| shape[p]).collect();
             return g.add(Reshape::to(&out), x).ok();
@@ -275,15 +281,20 @@ impl OpDef for Transpose {
             for dtype in [DType::F32, DType::F64, DType::F16, DType::Bool] {
                 let (s, p) = (shape.to_vec(), perm.to_vec());
                 let x = sample(dtype, shape, 1);
-                let problem =
-                    Problem::close(format!("transpose {shape:?} {perm:?} {dtype}"), Transpose(perm.into()), vec![x], 0.0, move |x| {
+                let problem = Problem::close(
+                    format!("transpose {shape:?} {perm:?} {dtype}"),
+                    Transpose(perm.into()),
+                    vec![x],
+                    0.0,
+                    move |x| {
                         let own = strides(&s);
                         let out: Vec<usize> = p.iter().map(|&p| s[p]).collect();
                         let from: Vec<usize> = p.iter().map(|&p| own[p]).collect();
                         let mut y = vec![];
                         super::elementwise::walk2(&out, &from, &from, |_, i, _| y.push(x[0][i]));
                         y
-                    });
+                    },
+                );
                 problems.push(if dtype == DType::F32 { problem.differentiate(&[0]) } else { problem });
             }
         }
@@ -365,7 +376,10 @@ fn copy_strided<T: Element>(call: &mut Call<'_, '_>, shape: &[usize], stride: &[
                     match step {
                         0 => out.fill(x[offset]),
                         1 => out.copy_from_slice(&x[offset..offset + row]),
-                        _ => out.iter_mut().enumerate().for_each(|(i, y)| *y = x[offset.wrapping_add_signed(i as isize * step)]),
+                        _ => out
+                            .iter_mut()
+                            .enumerate()
+                            .for_each(|(i, y)| *y = x[offset.wrapping_add_signed(i as isize * step)]),
                     }
                 }
                 Some(a) => {
@@ -379,7 +393,16 @@ fn copy_strided<T: Element>(call: &mut Call<'_, '_>, shape: &[usize], stride: &[
                             inner += (rest % shape[axis]) as isize * stride[axis];
                             rest /= shape[axis];
                         }
-                        tile_transpose(x, inner as usize, step as usize, out, m * row, middle * row, shape[a], row);
+                        tile_transpose(
+                            x,
+                            inner as usize,
+                            step as usize,
+                            out,
+                            m * row,
+                            middle * row,
+                            shape[a],
+                            row,
+                        );
                     }
                 }
             }
@@ -424,9 +447,12 @@ impl OpDef for BroadcastTo {
     fn infer(&self, x: &[&Type]) -> Result<Types, ShapeError> {
         let (own, wanted) = (&x[0].dims, &self.0);
         let fail = || {
-            ShapeError::new("broadcast_to", format!("shape {} cannot be broadcast to {}", show(own), show(wanted)))
-                .got(own)
-                .expected("axes, counted from the last, that are equal or 1")
+            ShapeError::new(
+                "broadcast_to",
+                format!("shape {} cannot be broadcast to {}", show(own), show(wanted)),
+            )
+            .got(own)
+            .expected("axes, counted from the last, that are equal or 1")
         };
         if wanted.len() < own.len() {
             return Err(fail());
@@ -474,12 +500,13 @@ impl OpDef for BroadcastTo {
                 let x = sample(dtype, shape, 3);
                 let out = op.infer(&[&x.ty()]).expect("the problem broadcasts")[0].concrete();
                 let own = shape.to_vec();
-                let problem = Problem::close(format!("broadcast {shape:?} {dtype}"), op, vec![x], 0.0, move |x| {
-                    let mut y = vec![];
-                    let s = broadcast_strides(&own, &out);
-                    super::elementwise::walk2(&out, &s, &s, |_, i, _| y.push(x[0][i]));
-                    y
-                });
+                let problem =
+                    Problem::close(format!("broadcast {shape:?} {dtype}"), op, vec![x], 0.0, move |x| {
+                        let mut y = vec![];
+                        let s = broadcast_strides(&own, &out);
+                        super::elementwise::walk2(&out, &s, &s, |_, i, _| y.push(x[0][i]));
+                        y
+                    });
                 problems.push(if dtype == DType::F32 { problem.differentiate(&[0]) } else { problem });
             }
         }
@@ -533,7 +560,8 @@ impl OpDef for BroadcastLike {
 
     fn problems() -> Vec<Problem> {
         let inputs = vec![sample(DType::F32, &[3], 1), sample(DType::F32, &[2, 3], 2)];
-        let problem = Problem::close("broadcast_like", BroadcastLike, inputs, 0.0, |x| [&x[0][..], &x[0][..]].concat());
+        let problem =
+            Problem::close("broadcast_like", BroadcastLike, inputs, 0.0, |x| [&x[0][..], &x[0][..]].concat());
         vec![problem.differentiate(&[0])]
     }
 }
@@ -584,7 +612,9 @@ impl OpDef for SumLike {
 
     fn problems() -> Vec<Problem> {
         let inputs = vec![sample(DType::F32, &[2, 3], 1), sample(DType::F32, &[3], 2)];
-        let problem = Problem::close("sum_like", SumLike, inputs, 1e-6, |x| (0..3).map(|i| x[0][i] + x[0][i + 3]).collect());
+        let problem = Problem::close("sum_like", SumLike, inputs, 1e-6, |x| {
+            (0..3).map(|i| x[0][i] + x[0][i + 3]).collect()
+        });
         vec![problem.differentiate(&[0])]
     }
 }
@@ -613,6 +643,8 @@ impl OpDef for StopGradient {
     }
 
     fn problems() -> Vec<Problem> {
-        vec![Problem::close("stop_gradient", StopGradient, vec![sample(DType::F32, &[3], 1)], 0.0, |x| x[0].clone())]
+        vec![Problem::close("stop_gradient", StopGradient, vec![sample(DType::F32, &[3], 1)], 0.0, |x| {
+            x[0].clone()
+        })]
     }
 }

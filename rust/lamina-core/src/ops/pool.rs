@@ -73,12 +73,10 @@ impl Pool {
         if x.dtype == DType::Bool || (self.kind == PoolKind::Avg && !x.dtype.is_float()) {
             return Err(ShapeError::new(name, format!("does not take {}", x.dtype)).got(&x.dims));
         }
-        if let Padding::Explicit(around) = self.slide.padding {
-            if (0..2).any(|axis| around[axis].0.max(around[axis].1) >= self.window[axis].max(1)) {
-                return Err(
-                    ShapeError::new(name, "padding must be smaller than the window").argument("padding")
-                );
-            }
+        if let Padding::Explicit(around) = self.slide.padding
+            && (0..2).any(|axis| around[axis].0.max(around[axis].1) >= self.window[axis].max(1))
+        {
+            return Err(ShapeError::new(name, "padding must be smaller than the window").argument("padding"));
         }
         let spatial = |axis: usize| {
             let count = self.slide.output(name, axis, x.dims[1 + axis], Some(self.window[axis]));

@@ -1,7 +1,7 @@
 //! Reductions over axes.
 
-use super::elementwise::Select;
 use super::movement::Reshape;
+use super::select::Select;
 use super::*;
 use lamina_kernels::elementwise::Binary as B;
 use lamina_kernels::reduce as kernels;
@@ -27,7 +27,8 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 7] = [Kind::Sum, Kind::Mean, Kind::Max, Kind::Min, Kind::Prod, Kind::Any, Kind::All];
+    pub const ALL: [Kind; 7] =
+        [Kind::Sum, Kind::Mean, Kind::Max, Kind::Min, Kind::Prod, Kind::Any, Kind::All];
 
     /// numpy's name.
     pub fn name(self) -> &'static str {
@@ -73,7 +74,8 @@ impl OpDef for Reduce {
             axis_index(self.name(), axis as i64, rank)?;
         }
         if matches!(self.kind, Kind::Max | Kind::Min) && self.axes.iter().any(|&a| x[0].dims[a] == Some(0)) {
-            let message = format!("zero-size array to reduction operation {} which has no identity", self.name());
+            let message =
+                format!("zero-size array to reduction operation {} which has no identity", self.name());
             return Err(ShapeError::new(self.name(), message).got(&x[0].dims));
         }
         let dims = (0..rank).filter_map(|i| match self.axes.contains(&i) {
@@ -90,7 +92,8 @@ impl OpDef for Reduce {
             return g.add(Reshape::drop_axes(g.ty(x[0]).rank(), &self.axes), &[kept]).ok();
         }
         let shape = g.ty(x[0]).shape()?;
-        let long: SmallVec<[usize; 4]> = self.axes.iter().copied().filter(|&a| shape.get(a).is_some_and(|&n| n != 1)).collect();
+        let long: SmallVec<[usize; 4]> =
+            self.axes.iter().copied().filter(|&a| shape.get(a).is_some_and(|&n| n != 1)).collect();
         if long.is_empty() && self.axes.iter().all(|&a| a < shape.len()) {
             return Some(x[0]);
         }
@@ -100,7 +103,8 @@ impl OpDef for Reduce {
         // Axes with others between them: one run at a time (a mean is a sum and a scale).
         let first_run = self.axes.iter().enumerate().take_while(|(i, a)| **a == self.axes[0] + i).count();
         let gap = self.axes[first_run.min(self.axes.len() - 1)];
-        let together = first_run == self.axes.len() || shape[self.axes[0] + first_run..gap].iter().all(|&n| n == 1);
+        let together =
+            first_run == self.axes.len() || shape[self.axes[0] + first_run..gap].iter().all(|&n| n == 1);
         if together || shape.contains(&0) {
             return None;
         }
@@ -137,7 +141,8 @@ impl OpDef for Reduce {
                 let y = restore(g, y)?;
                 let wins = g.binary(B::Eq, x, y)?;
                 let wins = g.cast(wins, g.ty(x).dtype)?;
-                let count = g.add(Reduce { kind: Kind::Sum, axes: self.axes.clone(), keepdims: true }, &[wins])?;
+                let count =
+                    g.add(Reduce { kind: Kind::Sum, axes: self.axes.clone(), keepdims: true }, &[wins])?;
                 let share = g.div(dy, count)?;
                 g.mul(wins, share)?
             }
@@ -215,17 +220,21 @@ impl OpDef for Reduce {
                 for keepdims in [false, true] {
                     for dtype in [DType::F32, DType::F64, DType::I32, DType::Bool] {
                         let logical = matches!(kind, Kind::Any | Kind::All);
-                        let wrong = logical != (dtype == DType::Bool) || (kind == Kind::Mean && !dtype.is_float());
+                        let wrong =
+                            logical != (dtype == DType::Bool) || (kind == Kind::Mean && !dtype.is_float());
                         let large = shape[0] == 40 && (dtype != DType::F32 || kind == Kind::Prod);
                         if wrong || large {
                             continue;
                         }
                         let op = Reduce { kind, axes: axes.into(), keepdims };
                         let (s, a) = (shape.to_vec(), axes.to_vec());
-                        let problem =
-                            Problem::close(format!("{op:?} {shape:?} {dtype}"), op, vec![sample(dtype, shape, 1)], 2e-6, move |x| {
-                                reference(kind, &x[0], &s, &a)
-                            });
+                        let problem = Problem::close(
+                            format!("{op:?} {shape:?} {dtype}"),
+                            op,
+                            vec![sample(dtype, shape, 1)],
+                            2e-6,
+                            move |x| reference(kind, &x[0], &s, &a),
+                        );
                         let smooth = dtype == DType::F32 && shape[0] != 40;
                         problems.push(if smooth { problem.differentiate(&[0]) } else { problem });
                     }
@@ -233,7 +242,9 @@ impl OpDef for Reduce {
             }
         }
         let op = Reduce { kind: Kind::Sum, axes: smallvec![0], keepdims: false };
-        problems.push(Problem::close("empty sum", op, vec![sample(DType::F32, &[0, 3], 1)], 0.0, |_| vec![0.0; 3]));
+        problems.push(Problem::close("empty sum", op, vec![sample(DType::F32, &[0, 3], 1)], 0.0, |_| {
+            vec![0.0; 3]
+        }));
         problems
     }
 }
@@ -275,7 +286,8 @@ fn fold_i64(kind: Kind, mut items: impl ExactSizeIterator<Item = i64>) -> i64 {
 }
 
 fn reference(kind: Kind, x: &[f64], shape: &[usize], axes: &[usize]) -> Vec<f64> {
-    let kept: Vec<usize> = shape.iter().enumerate().map(|(i, &n)| if axes.contains(&i) { 1 } else { n }).collect();
+    let kept: Vec<usize> =
+        shape.iter().enumerate().map(|(i, &n)| if axes.contains(&i) { 1 } else { n }).collect();
     let s = super::elementwise::broadcast_strides(&kept, shape);
     let mut groups: Vec<Vec<f64>> = vec![vec![]; kept.iter().product()];
     super::elementwise::walk2(shape, &s, &s, |i, at, _| groups[at].push(x[i]));
@@ -389,24 +401,37 @@ impl OpDef for ArgReduce {
                     let op = ArgReduce { largest, axis };
                     let s = shape.to_vec();
                     let x = sample(dtype, shape, 1);
-                    problems.push(Problem::close(format!("{op:?} {shape:?} {dtype}"), op, vec![x], 0.0, move |x| {
-                        let [outer, reduce, inner] = three_axes(&s, &[axis]);
-                        let mut y = vec![];
-                        for o in 0..outer {
-                            for i in 0..inner {
-                                let row: Vec<f64> = (0..reduce).map(|r| x[0][(o * reduce + r) * inner + i]).collect();
-                                let pick = if largest { f64::max } else { f64::min };
-                                let extreme = row.iter().copied().reduce(pick).expect("not empty");
-                                y.push(row.iter().position(|&v| v == extreme).expect("found") as f64);
+                    problems.push(Problem::close(
+                        format!("{op:?} {shape:?} {dtype}"),
+                        op,
+                        vec![x],
+                        0.0,
+                        move |x| {
+                            let [outer, reduce, inner] = three_axes(&s, &[axis]);
+                            let mut y = vec![];
+                            for o in 0..outer {
+                                for i in 0..inner {
+                                    let row: Vec<f64> =
+                                        (0..reduce).map(|r| x[0][(o * reduce + r) * inner + i]).collect();
+                                    let pick = if largest { f64::max } else { f64::min };
+                                    let extreme = row.iter().copied().reduce(pick).expect("not empty");
+                                    y.push(row.iter().position(|&v| v == extreme).expect("found") as f64);
+                                }
                             }
-                        }
-                        y
-                    }));
+                            y
+                        },
+                    ));
                 }
             }
         }
         let x = Tensor::from_slice(&[3], &[1.0f32, f32::NAN, 2.0]);
-        problems.push(Problem::close("argmax nan", ArgReduce { largest: true, axis: 0 }, vec![x], 0.0, |_| vec![1.0]));
+        problems.push(Problem::close(
+            "argmax nan",
+            ArgReduce { largest: true, axis: 0 },
+            vec![x],
+            0.0,
+            |_| vec![1.0],
+        ));
         problems
     }
 }

@@ -178,18 +178,19 @@ impl OpDef for Cumulative {
                 for dtype in [DType::F32, DType::I32] {
                     let entry = Cumulative { op, axis: 1, reverse };
                     let x = sample(dtype, &[2, 4], 1);
-                    let problem = Problem::close(format!("{entry:?} {dtype}"), entry, vec![x], 1e-6, move |x| {
-                        let mut y = vec![0.0; 8];
-                        for row in 0..2 {
-                            let mut running = None;
-                            for r in 0..4 {
-                                let at = row * 4 + if reverse { 3 - r } else { r };
-                                running = Some(running.map_or(x[0][at], |v| op.eval_f64(v, x[0][at])));
-                                y[at] = running.expect("set");
+                    let problem =
+                        Problem::close(format!("{entry:?} {dtype}"), entry, vec![x], 1e-6, move |x| {
+                            let mut y = vec![0.0; 8];
+                            for row in 0..2 {
+                                let mut running = None;
+                                for r in 0..4 {
+                                    let at = row * 4 + if reverse { 3 - r } else { r };
+                                    running = Some(running.map_or(x[0][at], |v| op.eval_f64(v, x[0][at])));
+                                    y[at] = running.expect("set");
+                                }
                             }
-                        }
-                        y
-                    });
+                            y
+                        });
                     let smooth = dtype == DType::F32 && matches!(op, B::Add | B::Mul);
                     problems.push(if smooth { problem.differentiate(&[0]) } else { problem });
                 }

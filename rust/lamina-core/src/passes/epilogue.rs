@@ -1,13 +1,13 @@
 //! Bias, residual and activation move into the kernel that makes the sum.
 
 use super::uses;
+use crate::dtype::DType;
 use crate::error::Result;
 use crate::graph::{Graph, Node, Value};
+use crate::ops::Op;
 use crate::ops::elementwise::Binary;
 use crate::ops::matmul::{Act, Epilogue};
-use crate::ops::Op;
 use crate::plan::Traced;
-use crate::dtype::DType;
 use lamina_kernels::elementwise as ew;
 use rustc_hash::FxHashMap;
 use smallvec::smallvec;
@@ -48,16 +48,18 @@ fn fuse(
     single: &FxHashMap<Value, bool>,
 ) -> Result<Option<Value>, crate::ShapeError> {
     let may_swallow = |v: Value| single.get(&v).copied().unwrap_or(false);
-    if let (Some(act), [x]) = (Act::of(&node.op), inputs) {
-        if let (Some(epilogue @ Epilogue { act: None, .. }), true) = (epilogue_of(g, *x), may_swallow(*x)) {
-            let producer = g.node(*x).clone();
-            let op = producer.op.with_epilogue(Epilogue { act: Some(act), ..epilogue });
-            return g.add(op, &producer.inputs).map(Some);
-        }
+    if let (Some(act), [x]) = (Act::of(&node.op), inputs)
+        && let (Some(epilogue @ Epilogue { act: None, .. }), true) = (epilogue_of(g, *x), may_swallow(*x))
+    {
+        let producer = g.node(*x).clone();
+        let op = producer.op.with_epilogue(Epilogue { act: Some(act), ..epilogue });
+        return g.add(op, &producer.inputs).map(Some);
     }
     let Op::Binary(Binary(ew::Binary::Add)) = node.op else { return Ok(None) };
     for (sum, other) in [(inputs[0], inputs[1]), (inputs[1], inputs[0])] {
-        let Some(epilogue @ Epilogue { act: None, residual: false, .. }) = epilogue_of(g, sum) else { continue };
+        let Some(epilogue @ Epilogue { act: None, residual: false, .. }) = epilogue_of(g, sum) else {
+            continue;
+        };
         if !may_swallow(sum) || sum == other {
             continue;
         }
@@ -66,10 +68,14 @@ fn fuse(
         let channels = ty.dims[ty.rank() - 1];
         let mut operands = producer.inputs.clone();
         operands.push(other);
-        let op = if !epilogue.bias && other_ty.rank() >= 1 && other_ty.rank() <= ty.rank() && {
-            let last = other_ty.dims[other_ty.rank() - 1];
-            last == channels && other_ty.elements() == channels
-        } && other_ty.dims != ty.dims
+        let op = if !epilogue.bias
+            && other_ty.rank() >= 1
+            && other_ty.rank() <= ty.rank()
+            && {
+                let last = other_ty.dims[other_ty.rank() - 1];
+                last == channels && other_ty.elements() == channels
+            }
+            && other_ty.dims != ty.dims
         {
             producer.op.with_epilogue(Epilogue { bias: true, ..epilogue })
         } else if other_ty.dims == ty.dims {

@@ -104,7 +104,13 @@ impl Fold {
     }
 
     /// A convolution of an image with zeros around it, as a convolution that pads.
-    fn absorb_padding(&mut self, g: &mut Graph, conv: &Conv, x: Value, kernel: Value) -> Result<Option<Value>, ShapeError> {
+    fn absorb_padding(
+        &mut self,
+        g: &mut Graph,
+        conv: &Conv,
+        x: Value,
+        kernel: Value,
+    ) -> Result<Option<Value>, ShapeError> {
         let Op::Pad(Pad { widths, margin: Margin::Constant(zero) }) = g.op(x) else { return Ok(None) };
         let own = match conv.slide.padding {
             Padding::Valid => [(0, 0); 2],
@@ -135,11 +141,11 @@ impl Fold {
             // A bias in between is scaled on its own.
             Op::Binary(Binary(B::Add)) => {
                 for (sum, bias) in [(node.inputs[0], node.inputs[1]), (node.inputs[1], node.inputs[0])] {
-                    if self.is_channel_vector(g, bias, v) {
-                        if let Some(scaled) = self.scale(g, sum, s)? {
-                            let bias = g.mul(bias, s)?;
-                            return g.sum(scaled, bias).map(Some);
-                        }
+                    if self.is_channel_vector(g, bias, v)
+                        && let Some(scaled) = self.scale(g, sum, s)?
+                    {
+                        let bias = g.mul(bias, s)?;
+                        return g.sum(scaled, bias).map(Some);
                     }
                 }
                 return Ok(None);

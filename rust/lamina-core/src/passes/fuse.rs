@@ -3,8 +3,9 @@
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::graph::{Graph, Node, Value};
-use crate::ops::elementwise::{Binary, Cast, Select, Unary};
+use crate::ops::elementwise::{Binary, Unary};
 use crate::ops::fused::{Builder, Fused, readable, stored};
+use crate::ops::select::{Cast, Select};
 use crate::ops::source::Source;
 use crate::ops::{Op, OpDef};
 use crate::plan::Traced;
@@ -18,7 +19,9 @@ pub fn expand(traced: Traced) -> Result<Traced> {
     let (graph, roots) = traced.graph.rewrite(&traced.roots(), None, |g, _, node, inputs| {
         Ok(match &node.op {
             Op::Activation(a) => smallvec![a.expand(g, inputs[0])?],
-            op @ (Op::Unary(_) | Op::Binary(_) | Op::Select(_)) => smallvec![g.add(op.clone(), &through_broadcasts(g, node, inputs))?],
+            op @ (Op::Unary(_) | Op::Binary(_) | Op::Select(_)) => {
+                smallvec![g.add(op.clone(), &through_broadcasts(g, node, inputs))?]
+            }
             op if node.types.len() == 1 => smallvec![g.add(op.clone(), inputs)?],
             op => g.add_all(op.clone(), inputs)?,
         })
@@ -73,7 +76,10 @@ fn fusable(g: &Graph, node: &Node) -> bool {
     match &node.op {
         Op::Unary(_) | Op::Select(_) => inputs.iter().all(|d| stored(*d)),
         // Sums of bools are not logic: they stay with the generic kernels.
-        Op::Binary(_) => inputs.iter().all(|d| *d == DType::F32) || (out == DType::Bool && inputs.iter().all(|d| stored(*d))),
+        Op::Binary(_) => {
+            inputs.iter().all(|d| *d == DType::F32)
+                || (out == DType::Bool && inputs.iter().all(|d| stored(*d)))
+        }
         Op::Cast(_) => readable(inputs[0]),
         _ => false,
     }
@@ -168,10 +174,11 @@ impl Groups {
         let mut candidates: SmallVec<[usize; 4]> = smallvec![];
         for v in &node.inputs {
             // Through a broadcast, the source of the broadcast is what the group will read.
-            if let Some(g) = self.of[v.node as usize] {
-                if self.dims[g] == dims && !candidates.contains(&g) {
-                    candidates.push(g);
-                }
+            if let Some(g) = self.of[v.node as usize]
+                && self.dims[g] == dims
+                && !candidates.contains(&g)
+            {
+                candidates.push(g);
             }
         }
         for g in candidates {

@@ -6,10 +6,10 @@
 
 use crate::error::{Result, ShapeError};
 use crate::graph::{Graph, Node, Value};
+use crate::ops::Op;
 use crate::ops::index::{Concat, Margin, Pad};
 use crate::ops::movement::{Reshape, Transpose};
 use crate::ops::reduce::Reduce;
-use crate::ops::Op;
 use crate::plan::Traced;
 use smallvec::{SmallVec, smallvec};
 
@@ -93,10 +93,10 @@ fn sink(g: &mut Graph, node: &Node, inputs: &[Value]) -> Result<Option<Value>, S
 /// An operand as it stands above the transpose: without its own, or moved the other way where that is cheap
 /// (a number, a vector along one axis).
 fn raise(g: &mut Graph, v: Value, perm: &Transpose) -> Result<Option<Value>, ShapeError> {
-    if let Some((p, x)) = transposed(g, v) {
-        if p == *perm {
-            return Ok(Some(x));
-        }
+    if let Some((p, x)) = transposed(g, v)
+        && p == *perm
+    {
+        return Ok(Some(x));
     }
     let shape = g.ty(v).concrete();
     if shape.iter().filter(|n| **n != 1).count() > 1 {

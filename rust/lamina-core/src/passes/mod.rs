@@ -5,8 +5,8 @@
 
 mod epilogue;
 mod fold;
-mod layout;
 pub mod fuse;
+mod layout;
 
 use crate::error::Result;
 use crate::ops::{Op, OpDef};

@@ -83,8 +83,11 @@ impl Plan {
             if current.assignments == assignments {
                 return Ok(Some(current.clone()));
             }
-            let unchanged =
-                self.static_variables.iter().zip(&current.versions).all(|(i, v)| self.held(*i).version() == *v);
+            let unchanged = self
+                .static_variables
+                .iter()
+                .zip(&current.versions)
+                .all(|(i, v)| self.held(*i).version() == *v);
             if unchanged {
                 if let Some(unique) = Arc::get_mut(current) {
                     unique.assignments = assignments;
