@@ -30,12 +30,17 @@ struct Plan {
     taps: Vec<(usize, usize)>,
     /// Of the filter and of the windows.
     channels: usize,
+    /// Whether the taps are runs of three pixels side by side, and the windows next to one another.
+    triples: bool,
 }
 
 impl Plan {
     fn new(windows: Windows, taps: &[Tap], channels: usize) -> Plan {
+        let run =
+            |t: &[Tap]| t.len() == 3 && t.windows(2).all(|w| w[0].dy == w[1].dy && w[0].dx + 1 == w[1].dx);
+        let triples = windows.step.1 == 1 && taps.chunks(3).all(run);
         let taps = taps.iter().map(|tap| (windows.tap_offset(tap), tap.index * channels)).collect();
-        Plan { windows, taps, channels }
+        Plan { windows, taps, channels, triples }
     }
 
     /// Rows of windows for one task: some tens of microseconds.
@@ -190,6 +195,7 @@ impl DepthwiseGradFilter {
     /// Plans; panics as [`DepthwiseForward::new`] does.
     pub fn new(isa: Isa, geometry: &Conv2d) -> Self {
         let DepthwiseForward { isa, geometry, plan } = DepthwiseForward::new(isa, geometry);
+        let plan = Plan::new(plan.windows.spaced(), &geometry.taps(), plan.channels);
         DepthwiseGradFilter { isa, geometry, plan }
     }
 
@@ -251,24 +257,27 @@ impl Row<'_> {
 fn forward_row<S: Simd>(s: S, row: &Row, out: *mut f32, out_stride: usize) {
     const PIXELS: usize = 4;
     let (cols, channels) = (row.plan.windows.cols, row.plan.channels);
-    let mut col = 0;
-    while col < cols {
-        let many = col + PIXELS <= cols;
+    let many = cols >= PIXELS;
+    for col in (0..cols).step_by(if many { PIXELS } else { 1 }) {
+        // The last pixels overlap the ones before: the same sums once more cost less than single pixels.
+        let col = if many { col.min(cols - PIXELS) } else { col };
         let mut c = 0;
         while c < channels {
             let n = channels - c;
             // SAFETY: the contract of [`Row::run`]; `n` channels from `c` on.
             unsafe {
                 match (many, n >= 2 * S::LANES) {
-                    (true, true) => pixels::<S, PIXELS, 2>(s, row, col, c, 2 * S::LANES, out, out_stride),
-                    (true, false) => pixels::<S, PIXELS, 1>(s, row, col, c, n, out, out_stride),
-                    (false, true) => pixels::<S, 1, 2>(s, row, col, c, 2 * S::LANES, out, out_stride),
-                    (false, false) => pixels::<S, 1, 1>(s, row, col, c, n, out, out_stride),
+                    (true, true) if row.plan.triples => {
+                        pixels::<S, PIXELS, 2, 3>(s, row, col, c, 2 * S::LANES, out, out_stride)
+                    }
+                    (true, true) => pixels::<S, PIXELS, 2, 1>(s, row, col, c, 2 * S::LANES, out, out_stride),
+                    (true, false) => pixels::<S, PIXELS, 1, 1>(s, row, col, c, n, out, out_stride),
+                    (false, true) => pixels::<S, 1, 2, 1>(s, row, col, c, 2 * S::LANES, out, out_stride),
+                    (false, false) => pixels::<S, 1, 1, 1>(s, row, col, c, n, out, out_stride),
                 }
             }
             c += if n >= 2 * S::LANES { 2 * S::LANES } else { S::LANES };
         }
-        col += if many { PIXELS } else { 1 };
     }
 }
 
@@ -286,9 +295,10 @@ unsafe fn store<S: Simd>(s: S, p: *mut f32, v: usize, y: S::V, n: usize) {
     unsafe { if n >= S::LANES { s.store(p.add(v * S::LANES), y) } else { s.store_partial(p, y, n) } }
 }
 
-/// `P` pixels by `V` vectors of channels from `c` on; one vector may hold as few as `n` channels.
+/// `P` pixels by `V` vectors of channels from `c` on; one vector may hold as few as `n` channels. `K` taps
+/// at a time, side by side, share the inputs they have in common.
 #[inline(always)]
-unsafe fn pixels<S: Simd, const P: usize, const V: usize>(
+unsafe fn pixels<S: Simd, const P: usize, const V: usize, const K: usize>(
     s: S,
     row: &Row,
     col: usize,
@@ -302,12 +312,20 @@ unsafe fn pixels<S: Simd, const P: usize, const V: usize>(
         let stride = row.plan.windows.pixel_stride();
         let x = row.x.add(col * stride + c);
         let mut acc = [[s.zero(); V]; P];
-        for &(offset, weight) in &row.plan.taps {
-            let (x, w) = (x.add(offset), row.filter.as_ptr().add(weight + c));
-            for v in 0..V {
-                let w = load(s, w, v, n);
-                for p in 0..P {
-                    acc[p][v] = s.fma(load(s, x.add(p * stride), v, n), w, acc[p][v]);
+        for taps in row.plan.taps.chunks_exact(K) {
+            let x = x.add(taps[0].0);
+            let mut xs = [[s.zero(); V]; 8];
+            for p in 0..P + K - 1 {
+                for v in 0..V {
+                    xs[p][v] = load(s, x.add(p * stride), v, n);
+                }
+            }
+            for k in 0..K {
+                for v in 0..V {
+                    let w = load(s, row.filter.as_ptr().add(taps[k].1 + c), v, n);
+                    for p in 0..P {
+                        acc[p][v] = s.fma(xs[p + k][v], w, acc[p][v]);
+                    }
                 }
             }
         }

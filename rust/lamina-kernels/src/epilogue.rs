@@ -104,22 +104,19 @@ pub(crate) unsafe fn apply_tile(isa: Isa, act: Act, base: *mut f32, offsets: &[u
 
 #[inline(always)]
 fn apply_body<S: Simd>(s: S, act: Act, base: *mut f32, offsets: &[usize], cols: usize) {
-    // A macro and not a closure: a closure would not inherit the target features.
+    // A macro and not a closure, which would not inherit the target features. One copy of the body serves
+    // whole and partial vectors: the code of a transcendental function is long.
     macro_rules! each {
         ($v:ident => $body:expr) => {
             for &offset in offsets {
-                // SAFETY: `apply_tile`'s contract: cols elements from here on.
-                unsafe {
-                    let row = base.add(offset);
-                    let mut j = 0;
-                    while j + S::LANES <= cols {
-                        let $v = s.load(row.add(j));
-                        s.store(row.add(j), $body);
-                        j += S::LANES;
-                    }
-                    if j < cols {
-                        let $v = s.load_partial(row.add(j), cols - j);
-                        s.store_partial(row.add(j), $body, cols - j);
+                for j in (0..cols).step_by(S::LANES) {
+                    let n = cols - j;
+                    // SAFETY: `apply_tile`'s contract: n elements from here on.
+                    unsafe {
+                        let p = base.add(offset + j);
+                        let $v = if n >= S::LANES { s.load(p) } else { s.load_partial(p, n) };
+                        let y = $body;
+                        if n >= S::LANES { s.store(p, y) } else { s.store_partial(p, y, n) }
                     }
                 }
             }

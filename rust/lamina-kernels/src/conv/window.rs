@@ -28,7 +28,7 @@ pub(crate) struct Windows {
     image: Image,
     pub rows: usize,
     pub cols: usize,
-    step: (usize, usize),
+    pub step: (usize, usize),
     /// The top left corner of the first window, and the size of each.
     corner: (isize, isize),
     size: (usize, usize),
@@ -36,6 +36,8 @@ pub(crate) struct Windows {
     padded: bool,
     /// How many times each channel stands in a strip.
     repeat: usize,
+    /// Unused elements after each pixel of a strip.
+    gap: usize,
 }
 
 impl Windows {
@@ -50,7 +52,7 @@ impl Windows {
         };
         let padded = !(inside(y, rows, step.0, height, image.h) && inside(x, cols, step.1, width, image.w));
         let padded = padded && !taps.is_empty();
-        Windows { image, rows, cols, step, corner: (y, x), size: (height, width), padded, repeat: 1 }
+        Windows { image, rows, cols, step, corner: (y, x), size: (height, width), padded, repeat: 1, gap: 0 }
     }
 
     /// The same windows over an image in which each channel stands `repeat` times.
@@ -58,9 +60,16 @@ impl Windows {
         Windows { repeat, padded: self.padded || repeat != 1, ..self }
     }
 
-    /// Channels of a pixel of a strip.
+    /// The same windows with the pixels of a strip a cache line further apart where they would fall into
+    /// the same few places of L1. Only for those who read pixel by pixel.
+    pub fn spaced(self) -> Windows {
+        let alias = self.channels().is_multiple_of(128) && self.padded;
+        Windows { gap: if alias { 16 } else { 0 }, ..self }
+    }
+
+    /// Channels of a pixel of a strip, gap included.
     fn channels(&self) -> usize {
-        self.image.c * self.repeat
+        self.image.c * self.repeat + self.gap
     }
 
     /// Rows of windows in the whole batch.
@@ -150,10 +159,17 @@ impl Windows {
         before.fill(0.0);
         let start = ((image * h + y as usize) * w + skip) * c;
         let line = &x[start..start + pixels * c];
-        if self.repeat == 1 {
-            inside.copy_from_slice(line);
-        } else {
-            inside.chunks_exact_mut(self.repeat).zip(line).for_each(|(out, x)| out.fill(*x));
+        match (self.repeat, self.gap) {
+            (1, 0) => inside.copy_from_slice(line),
+            (1, _) => {
+                let pixels = inside.chunks_exact_mut(self.channels()).zip(line.chunks_exact(c));
+                pixels.for_each(|(out, x)| out[..c].copy_from_slice(x));
+            }
+            (n, _) => {
+                for (out, x) in inside.chunks_exact_mut(self.channels()).zip(line.chunks_exact(c)) {
+                    out.chunks_exact_mut(n).zip(x).for_each(|(out, x)| out.fill(*x));
+                }
+            }
         }
         after.fill(0.0);
     }
