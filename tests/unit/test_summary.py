@@ -107,3 +107,31 @@ def test_optimizer_parameters_are_counted():
 def test_too_narrow():
     with pytest.raises(ValueError, match="Insufficient console width"):
         text_of(small(), line_length=8)
+
+
+def test_formulas_flops_and_memory_are_columns():
+    text = text_of(small(), formulas=True, flops=True, memory=True, batch_size=10)
+    assert rows(text)["first"] == ["(None, 4)", "16", "3*4 + 4", "240", "160.00 B"]
+    assert rows(text)["last"] == ["(None, 1)", "5", "4*1 + 1", "80", "40.00 B"]
+    assert "FLOPs as planned: 320 (one prediction, batch size 10)" in text
+    assert "Memory of intermediate values: " in text
+
+
+def test_costs_show_inside_nested_models_and_branches():
+    inner = small()
+    a = lamina.Input((3,), name="a")
+    model = lamina.Model(a, layers.Add(name="add")([inner(a), layers.Dense(1, name="side")(a)]))
+    table = rows(text_of(model, flops=True, expand_nested=True))
+    assert table["small"] == ["(None, 1)", "21", "a[0][0]", "32"]
+    assert table["└"] == ["(None, 1)", "5", "-", "8"]
+    assert table["a"][-1] == "0"
+
+
+def test_an_unbuilt_model_has_no_costs():
+    text = text_of(lamina.Sequential([layers.Dense(4, name="d")]), flops=True, memory=True, formulas=True)
+    assert rows(text)["d"][2:] == ["-", "?", "?"]
+
+
+def test_the_batch_size_must_be_positive():
+    with pytest.raises(ValueError, match="batch_size"):
+        text_of(small(), flops=True, batch_size=0)

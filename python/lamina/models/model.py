@@ -218,8 +218,13 @@ class Model(Trainer, Layer):
         expand_nested=False,
         show_trainable=False,
         layer_range=None,
+        *,
+        formulas=False,
+        flops=False,
+        memory=False,
+        batch_size=1,
     ):
-        """Prints a table of the layers: output shapes and parameter counts.
+        """Prints a table of the layers: output shapes and parameter counts. In a notebook, shows it.
 
         Args:
             line_length: width in characters; default: the terminal's, at most 88 (108 with connections).
@@ -228,10 +233,28 @@ class Model(Trainer, Layer):
             expand_nested: show the layers of nested models too.
             show_trainable: add a column that says whether a layer trains.
             layer_range: names (or patterns) of the first and the last layer to show.
+            formulas: add how each layer's number of weights comes about: `784*512 + 512`.
+            flops: add the floating-point operations of each layer alone (a multiplication and an addition
+                are two), and those of the whole model as planned: batch norms folded, activations fused.
+            memory: add the bytes of each layer's outputs, and those of all intermediate values that live
+                at once as planned.
+            batch_size: at which FLOPs and memory are counted.
         """
         from lamina.models.summary import print_summary
 
-        print_summary(self, line_length, positions, print_fn, expand_nested, show_trainable, layer_range)
+        print_summary(
+            self,
+            line_length,
+            positions,
+            print_fn,
+            expand_nested,
+            show_trainable,
+            layer_range,
+            formulas,
+            flops,
+            memory,
+            batch_size,
+        )
 
     # --------------------------------------------------------------------------------- weights and config
 

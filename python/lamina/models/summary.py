@@ -1,34 +1,21 @@
 """`model.summary()`: the layers as a table."""
 
-import math
+import contextlib
+import io
 import re
 import shutil
+import sys
 
-from lamina import tree
 from lamina.errors import did_you_mean
-
-_BYTES = {
-    "bool": 1,
-    "uint8": 1,
-    "int8": 1,
-    "float16": 2,
-    "bfloat16": 2,
-    "int16": 2,
-    "uint16": 2,
-    "float64": 8,
-    "int64": 8,
-    "uint64": 8,
-}
-
-
-def count_params(weights):
-    """How many numbers the weights hold."""
-    return sum(math.prod(w.shape) for w in weights)
-
-
-def memory_size(weights):
-    """How many bytes the weights take."""
-    return sum(math.prod(w.shape) * _BYTES.get(w.dtype, 4) for w in weights)
+from lamina.models.costs import (
+    count_params,
+    layer_cost,
+    memory_size,
+    model_cost,
+    own_nodes,
+    own_shapes,
+    weight_formula,
+)
 
 
 def readable_size(size):
@@ -40,6 +27,17 @@ def readable_size(size):
     return f"{size:.2f} PB"
 
 
+def readable_count(number):
+    """`7717858184` -> `"7.72 G"`; exact below a hundred thousand: `"27,648"`."""
+    if number < 100_000:
+        return f"{number:,}"
+    units = iter("KMGTPE")
+    unit = ""
+    while number >= 999.5:
+        number, unit = number / 1000, next(units)
+    return f"{number:.{2 if number < 9.995 else 1 if number < 99.95 else 0}f} {unit}"
+
+
 def print_summary(
     model,
     line_length=None,
@@ -48,6 +46,10 @@ def print_summary(
     expand_nested=False,
     show_trainable=False,
     layer_range=None,
+    formulas=False,
+    flops=False,
+    memory=False,
+    batch_size=1,
 ):
     """Prints the table of `model.summary`; its arguments are explained there."""
     import rich.console
@@ -66,7 +68,66 @@ def print_summary(
     if show_trainable:
         header.append(("Trainable", "center"))
         width, ends = width + 12, [e * 0.9 for e in ends] + [1.0]
-    width = line_length or min(width, shutil.get_terminal_size().columns - 4)
+    extra, cells = _extra_columns(formulas, flops, memory, batch_size)
+    header += extra
+    notebook = print_fn is None and _in_notebook()
+    terminal = shutil.get_terminal_size()
+    seen = sys.stdout.isatty() and print_fn is None and not notebook
+    if extra and positions is None:
+        # As wide as it must be, and no wider than where it is seen.
+        width = line_length or (terminal.columns if seen else 200)
+        table = rich.table.Table(*_columns(header), show_lines=True)
+    else:
+        width = line_length or min(width, terminal.columns - 4)
+        table = rich.table.Table(*_columns(header, ends, width), width=width, show_lines=True)
+    nodes = model._nodes if branched else None
+    counted = own_nodes(model)
+    for layer in layers[slice(*_range(layers, layer_range))]:
+        for row in _rows(layer, nodes, counted, cells, expand_nested, show_trainable):
+            table.add_row(*row)
+
+    lines = _totals(model) + _cost_totals(model, flops, memory, batch_size)
+    plain = print_fn is not None or notebook or not config.is_interactive_logging_enabled()
+    # A console that writes nowhere renders the text; colours only where a person looks at it.
+    options = {"force_terminal": False, "color_system": None} if plain and not notebook else {}
+    size = max(width, 80) if plain or extra else None
+    console = rich.console.Console(
+        highlight=False, width=size, record=notebook, file=io.StringIO() if notebook else None, **options
+    )
+    with contextlib.nullcontext() if notebook else console.capture() as capture:
+        console.print(_bold(f'Model: "{rich.markup.escape(model.name)}"'))
+        console.print(table)
+        for line in lines:
+            console.print(line)
+    if print_fn is not None:
+        print_fn(capture.get())
+    elif notebook:
+        _display(console.export_html(inline_styles=True, code_format=_HTML))
+    else:
+        print(capture.get(), end="")
+
+
+_HTML = '<pre style="white-space:pre;overflow-x:auto;line-height:normal;font-family:monospace">{code}</pre>'
+
+
+def _in_notebook():
+    """Whether what is shown goes to a notebook, which is where IPython's kernel runs."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and hasattr(shell, "kernel")
+
+
+def _display(html):
+    from IPython.display import HTML, display
+
+    display(HTML(html))
+
+
+def _columns(header, ends=None, width=None):
+    import rich.table
+
+    if ends is None:
+        return [rich.table.Column(title, justify=justify) for title, justify in header]
     if ends[-1] > 1:  # absolute positions
         ends = [e / width for e in ends]
     columns, start = [], 0
@@ -76,26 +137,49 @@ def print_summary(
             raise ValueError("Insufficient console width to print summary.")
         columns.append(rich.table.Column(title, justify=justify, width=size))
         start += size
-    table = rich.table.Table(*columns, width=width, show_lines=True)
-    nodes = model._nodes if branched else None
-    for layer in layers[slice(*_range(layers, layer_range))]:
-        for row in _rows(layer, nodes, expand_nested, show_trainable):
-            table.add_row(*row)
+    return columns
 
-    lines = _totals(model)
-    plain = print_fn is not None or not config.is_interactive_logging_enabled()
-    # A console that writes nowhere renders the text; colours only where a person looks at it.
-    options = {"force_terminal": False, "color_system": None} if plain else {}
-    console = rich.console.Console(highlight=False, width=max(width, 80) if plain else None, **options)
-    with console.capture() as capture:
-        console.print(_bold(f'Model: "{rich.markup.escape(model.name)}"'))
-        console.print(table)
-        for line in lines:
-            console.print(line)
-    if print_fn is not None:
-        print_fn(capture.get())
-    else:
-        print(capture.get(), end="")
+
+def _extra_columns(formulas, flops, memory, batch_size):
+    """The columns that were asked for: (title, justification) of each, and their texts for a layer.
+
+    The second is a function of the layer and the calls that count.
+    """
+    if batch_size < 1:
+        raise ValueError(f"`batch_size` must be a positive integer. Received: batch_size={batch_size}")
+    header = [("Weights", "left")] if formulas else []
+    header += [("FLOPs", "right")] if flops else []
+    header += [("Output bytes", "right")] if memory else []
+
+    def cells(layer, nodes):
+        texts = [weight_formula(getattr(layer, "weights", [])) or "-"] if formulas else []
+        if flops or memory:
+            cost = layer_cost(layer, nodes, batch_size)
+            texts += [_shown(cost.flops, readable_count)] if flops else []
+            texts += [_shown(cost.output_bytes, readable_size)] if memory else []
+        return texts
+
+    return header, cells
+
+
+def _shown(number, readable):
+    return "?" if number is None else _number(readable(number))
+
+
+def _cost_totals(model, flops, memory, batch_size):
+    """The lines about the whole model as it is planned: fused, and with memory used again."""
+    if not (flops or memory) or not model.built:
+        return []
+    found = model_cost(model, batch_size)
+    at = f" (one prediction, batch size {batch_size})"
+    lines = []
+    if flops:
+        text = _shown(found and found.flops, readable_count)
+        lines.append(_bold(" FLOPs as planned: ") + text + at)
+    if memory:
+        text = _shown(found and found.arena_bytes, readable_size)
+        lines.append(_bold(" Memory of intermediate values: ") + text + at)
+    return lines
 
 
 def _totals(model):
@@ -125,7 +209,7 @@ def _is_branched(model):
     return len(set(operations)) < len(operations)
 
 
-def _rows(layer, nodes, expand_nested, show_trainable, level=0):
+def _rows(layer, nodes, counted, cells, expand_nested, show_trainable, level=0):
     from rich.markup import escape
 
     prefix = "   " * level + "└ " if level else ""
@@ -139,10 +223,12 @@ def _rows(layer, nodes, expand_nested, show_trainable, level=0):
     if show_trainable:
         weights = getattr(layer, "weights", None)
         row.append(_bold("-") if not weights else _bold("Y", 34) if layer.trainable else _bold("N", 9))
+    row += cells(layer, counted)
     rows = [row]
     if expand_nested:
+        inside = own_nodes(layer)
         for inner in getattr(layer, "layers", None) or []:
-            rows += _rows(inner, None, expand_nested, show_trainable, level + 1)
+            rows += _rows(inner, None, inside, cells, expand_nested, show_trainable, level + 1)
             if nodes is not None:
                 for r in rows[1:]:
                     if len(r) < len(row):
@@ -165,7 +251,7 @@ def _shape(layer, nodes):
         shapes = [x.shape for x in calls[-1].output_tensors]
     else:
         try:
-            shapes = _own_shapes(layer)
+            shapes = own_shapes(layer)
         except (AttributeError, NotImplementedError, TypeError, ValueError):
             return "?"
     texts = [
@@ -173,16 +259,6 @@ def _shape(layer, nodes):
         for s in shapes
     ]
     return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]".replace("[(", "\\[(", 1)
-
-
-def _own_shapes(layer):
-    if getattr(layer, "output_shape", None) is not None:
-        shape = layer.output_shape
-    else:
-        shape = layer.compute_output_shape(**layer._build_shapes_dict)
-    flat = []
-    tree.map_shape_structure(lambda s: flat.append(tuple(s)), shape)
-    return flat
 
 
 def _connections(layer, nodes):
