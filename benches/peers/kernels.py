@@ -1,5 +1,5 @@
-"""Single kernels beside the libraries that others build on: GEMM against OpenBLAS (numpy), convolution against
-oneDNN (TensorFlow, OpenVINO). Same process, alternating, two threads each.
+"""Single kernels beside the libraries that others build on: GEMM against OpenBLAS (numpy), convolution
+against oneDNN (TensorFlow, OpenVINO). Same process, alternating, two threads each.
 
     python benches/peers/kernels.py
 """
