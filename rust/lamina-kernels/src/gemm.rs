@@ -133,7 +133,7 @@ pub fn gemm(isa: Isa, a: MatRef, b: B, c: &mut [f32], ldc: usize, accumulate: bo
         B::Plain(b) => {
             b.check();
             let few = m <= IN_PLACE_ROWS;
-            if b.row_stride == 1 && b.col_stride != 1 && a.col_stride == 1 && m <= small::MAX_DOT_ROWS {
+            if b.row_stride == 1 && b.col_stride != 1 && a.col_stride == 1 && small::pays(m, k) {
                 small::dots(isa, a, b, ldc, &out);
             } else if b.col_stride == 1 && few {
                 let tail = n % kernels(isa).panel;
@@ -221,13 +221,19 @@ fn row_block(
     let mut table = [MaybeUninit::uninit(); BLOCK_ROWS];
     let block = k_block(b.k);
     let steps = b.k.div_ceil(block).max(1);
+    let row_len = block.next_multiple_of(16) + 16;
     let mut multiply = |packed: &mut [f32], mut partial: Option<&mut Partial>| {
         for i in 0..steps {
             let (k0, len) = (i * block, block.min(b.k - i * block));
-            let start = a.data.as_ptr().wrapping_add(row0 * a.row_stride + k0 * a.col_stride);
+            let mut start = a.data.as_ptr().wrapping_add(row0 * a.row_stride + k0 * a.col_stride);
+            let mut stride = a.row_stride;
+            if !packed.is_empty() && a.col_stride == 1 {
+                pack::copy_a(a, row0, rows, k0, len, row_len, packed);
+                (start, stride) = (packed.as_ptr(), row_len);
+            }
             let source = if a.col_stride == 1 {
                 for (i, pointer) in table[..rows].iter_mut().enumerate() {
-                    pointer.write(start.wrapping_add(i * a.row_stride));
+                    pointer.write(start.wrapping_add(i * stride));
                 }
                 // SAFETY: the first `rows` entries were just written.
                 let table = unsafe { scratch::written(&table[..rows]) };
@@ -248,11 +254,14 @@ fn row_block(
             unsafe { multiply_block(isa, &source, rows, b, step, columns.clone(), out, partial) };
         }
     };
+    let strided = a.col_stride != 1 && a.row_stride != 1;
+    // Rows a multiple of 4 KiB apart fall into one place of L1, which holds fewer lines than a tile has rows.
+    let alias = a.col_stride == 1 && a.row_stride.is_multiple_of(1024) && tiles > 1 && columns.len() >= 8;
     Partial::with(isa, steps, rows, &columns, |partial| {
-        if a.col_stride == 1 || a.row_stride == 1 {
-            multiply(&mut [], partial);
+        if strided || alias {
+            scratch::with(rows * row_len, |packed: &mut [f32]| multiply(packed, partial));
         } else {
-            scratch::with(rows * block, |packed: &mut [f32]| multiply(packed, partial));
+            multiply(&mut [], partial);
         }
     });
 }

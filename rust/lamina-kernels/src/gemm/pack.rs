@@ -54,18 +54,80 @@ fn pack_panel(b: MatRef, col: usize, cols: usize, width: usize, out: &mut [f32])
         }
         return;
     }
-    // Sixteen rows of the panel at a time: both sides of the transpose stay in L1.
-    for (block, rows) in out.chunks_mut(16 * width).enumerate() {
-        let p0 = block * 16;
-        for j in 0..cols {
-            let start = (col + j) * b.col_stride + p0 * b.row_stride;
-            for (i, row) in rows.chunks_exact_mut(width).enumerate() {
-                row[j] = b.data[start + i * b.row_stride];
+    if cols < width {
+        out.chunks_exact_mut(width).for_each(|row| row[cols..].fill(0.0));
+    }
+    // Where B's columns are contiguous, in blocks of 4 x 4; the edges one by one.
+    let k = out.len() / width;
+    let (k4, cols4) = if b.row_stride == 1 { (k / 4 * 4, cols / 4 * 4) } else { (0, 0) };
+    let start = &b.data[(col * b.col_stride).min(b.data.len())..];
+    for p in (0..k4).step_by(4) {
+        for j in (0..cols4).step_by(4) {
+            // SAFETY: rows p .. p + 4 of columns j .. j + 4 lie in B (`MatRef::check`) and in the panel.
+            unsafe {
+                let from = start.as_ptr().add(j * b.col_stride + p);
+                transpose4(from, b.col_stride, out.as_mut_ptr().add(p * width + j), width);
             }
         }
-        for row in rows.chunks_exact_mut(width) {
-            row[cols..].fill(0.0);
+    }
+    for (p, row) in out.chunks_exact_mut(width).enumerate() {
+        for j in if p < k4 { cols4 } else { 0 }..cols {
+            row[j] = start[j * b.col_stride + p * b.row_stride];
         }
+    }
+}
+
+/// Four columns of four elements become four rows.
+///
+/// # Safety
+/// `from` has four runs of four elements, `from_stride` apart, as has `to`.
+#[inline(always)]
+unsafe fn transpose4(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+    // SSE and NEON are in the baseline of their targets.
+    // SAFETY: the caller's contract.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        use std::arch::x86_64::*;
+        let [a, b, c, d] = [0, 1, 2, 3].map(|i| _mm_loadu_ps(from.add(i * from_stride)));
+        let (ab, cd) = (_mm_unpacklo_ps(a, b), _mm_unpacklo_ps(c, d));
+        _mm_storeu_ps(to, _mm_movelh_ps(ab, cd));
+        _mm_storeu_ps(to.add(to_stride), _mm_movehl_ps(cd, ab));
+        let (ab, cd) = (_mm_unpackhi_ps(a, b), _mm_unpackhi_ps(c, d));
+        _mm_storeu_ps(to.add(2 * to_stride), _mm_movelh_ps(ab, cd));
+        _mm_storeu_ps(to.add(3 * to_stride), _mm_movehl_ps(cd, ab));
+    }
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        use std::arch::aarch64::*;
+        let [a, b, c, d] = [0, 1, 2, 3].map(|i| vld1q_f32(from.add(i * from_stride)));
+        let (ab, cd) = (vzip1q_f32(a, b), vzip1q_f32(c, d));
+        vst1q_f32(to, vcombine_f32(vget_low_f32(ab), vget_low_f32(cd)));
+        vst1q_f32(to.add(to_stride), vcombine_f32(vget_high_f32(ab), vget_high_f32(cd)));
+        let (ab, cd) = (vzip2q_f32(a, b), vzip2q_f32(c, d));
+        vst1q_f32(to.add(2 * to_stride), vcombine_f32(vget_low_f32(ab), vget_low_f32(cd)));
+        vst1q_f32(to.add(3 * to_stride), vcombine_f32(vget_high_f32(ab), vget_high_f32(cd)));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    for i in 0..4 {
+        for j in 0..4 {
+            unsafe { *to.add(i * to_stride + j) = *from.add(j * from_stride + i) }
+        }
+    }
+}
+
+/// Copies rows `row0 .. row0 + rows` of A, k from `k0` on, each to `stride` elements of its own.
+pub(crate) fn copy_a(
+    a: MatRef,
+    row0: usize,
+    rows: usize,
+    k0: usize,
+    len: usize,
+    stride: usize,
+    out: &mut [f32],
+) {
+    for (i, out) in out.chunks_exact_mut(stride).take(rows).enumerate() {
+        let start = (row0 + i) * a.row_stride + k0 * a.col_stride;
+        out[..len].copy_from_slice(&a.data[start..start + len]);
     }
 }
 

@@ -7,8 +7,10 @@ use crate::epilogue::{Act, apply_tile};
 use crate::simd::Simd;
 use crate::{Isa, dispatch, threads};
 
-/// From this many rows on, packing B pays.
-pub(super) const MAX_DOT_ROWS: usize = 96;
+/// Whether dot products beat packing B first: few rows, each long.
+pub(super) fn pays(rows: usize, k: usize) -> bool {
+    rows <= 64 && rows * 8 <= k
+}
 
 /// `C = A B` where the rows of A and the columns of B are contiguous.
 pub(super) fn dots(isa: Isa, a: MatRef, b: MatRef, ldc: usize, out: &Output) {
