@@ -144,6 +144,11 @@ def test_a_frame_with_text_names_the_first_bad_value():
         make_source(Frame([[1, 2], ["large", 4]], ["size", "price"]))
 
 
+def test_a_hole_in_the_data_is_said_and_not_trained_on():
+    with pytest.raises(ValueError, match=r"position \(1, 1\) is None"):
+        make_source(np.array([[1, 2], [3, None]], dtype=object))
+
+
 def test_text_names_the_first_bad_value():
     with pytest.raises(ValueError, match=r"`y` should hold numbers, but position \(0,\) is .*'cat'"):
         make_source(X, np.array(["cat", "dog"] * 5))

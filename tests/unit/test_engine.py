@@ -409,6 +409,11 @@ def test_value_and_grad_needs_a_scalar():
         lamina.value_and_grad(lambda x: x)(np.ones(2, "float32"))
 
 
+def test_value_and_grad_says_where_variables_go():
+    with pytest.raises(TypeError, match="For variables: `variables="):
+        lamina.value_and_grad(lambda x: x, [lamina.Variable(1.0)])
+
+
 # ---------------------------------------------------------------------------------------------- variables
 
 

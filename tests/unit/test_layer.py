@@ -329,6 +329,15 @@ def test_mixed_precision():
     assert layer(lamina.Input((3,))).dtype == "bfloat16"
 
 
+def test_the_global_policy_by_its_old_name():
+    lamina.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        assert layers.Dense(2).compute_dtype == "bfloat16"
+    finally:
+        lamina.mixed_precision.set_global_policy(None)
+    assert layers.Dense(2).compute_dtype == "float32"
+
+
 def test_stateless_call_changes_nothing():
     class Counter(layers.Layer):
         def __init__(self):

@@ -450,6 +450,17 @@ def test_subclassed_model():
     assert Net.from_config(model.get_config()).units == 4
 
 
+def test_a_subclassed_model_without_get_config_remembers_its_arguments():
+    class Wide(lamina.Model):
+        def __init__(self, units, rate=0.5):
+            super().__init__()
+            self.units, self.rate = units, rate
+
+    assert Wide(7).get_config() == {"units": 7, "rate": 0.5}
+    again = lamina.models.clone_model(Wide(7, rate=0.25))
+    assert (again.units, again.rate) == (7, 0.25)
+
+
 def test_subclassed_model_builds_from_a_shape():
     model = Net()
     model.build((None, 3))

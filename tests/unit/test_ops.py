@@ -141,6 +141,35 @@ def test_dtypes_of_scalars_are_weak():
     assert ops.maximum(0, half).dtype == "float16"
 
 
+@pytest.mark.parametrize("product", [ops.matmul, lambda a, b: ops.einsum("ij,jk", a, b)])
+def test_products_of_int8_are_summed_in_int32(product):
+    a = np.full((2, 3), 100, "int8")
+    c = product(a, a.T)
+    assert c.dtype == product(*(lamina.KerasTensor(s, "int8") for s in [(2, 3), (3, 2)])).dtype == "int32"
+    assert np.asarray(c).tolist() == [[30_000] * 2] * 2
+
+
+def test_products_of_booleans():
+    a = np.array([[True, False], [False, False]])
+    for product in (ops.matmul(a, a), ops.dot(a, a)):
+        assert product.dtype == "bool"
+        assert np.asarray(product).tolist() == a.tolist()
+    assert ops.square(a).dtype == "int32"
+
+
+def test_numpy_s_functions_read_tensors():
+    t = ops.convert_to_tensor([0.0, 1.0])
+    assert isinstance(np.sin(t), np.ndarray)
+    np.testing.assert_allclose(np.sin(t), np.sin([0.0, 1.0]), rtol=1e-6)
+    for out in (np.ones(2) + t, np.float32(1) + t, np.ones((2, 2)) @ t):
+        assert ops.is_tensor(out)
+
+
+def test_none_is_not_a_number():
+    with pytest.raises(TypeError, match="expected numbers"):
+        ops.convert_to_tensor(np.array([1.0, None], dtype=object))
+
+
 # --- gradients at the points where conventions matter
 
 

@@ -135,6 +135,11 @@ def value_and_grad(fn, argnums=0, variables=None, has_aux=False):
         step = lamina.value_and_grad(lambda x, y: loss_fn(y, model(x)), variables=model.trainable_variables)
         loss, gradients = step(x, y)
     """
+    if variables is None and not all(isinstance(i, int) for i in tree.flatten(argnums)):
+        raise TypeError(
+            "`argnums` says by position which arguments to differentiate with respect to. For variables: "
+            f"`variables=model.trainable_variables`. Received: argnums={argnums}"
+        )
 
     def wrapped(*args, **kwargs):
         if variables is None:

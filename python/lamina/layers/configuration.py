@@ -32,7 +32,7 @@ def layer_config(layer, base):
     if layer.activity_regularizer is not None:
         config["activity_regularizer"] = regularizers.serialize(layer.activity_regularizer)
     own = next(c for c in cls.__mro__ if c.__module__.startswith("lamina."))
-    if own is not base and own.__init__ is not base.__init__:
+    if _names_arguments(own, base):
         config.update(_attributes(layer, own))
     elif cls.get_config is base.get_config:
         config = {k: v for k, v in config.items() if accepts(cls, k)}
@@ -40,6 +40,14 @@ def layer_config(layer, base):
         given = {k: v for k, v in initial_config(layer).items() if k not in _BASE}
         config.update({k: v for k, v in given.items() if k in own or k not in _NOT_CONFIG})
     return config
+
+
+def _names_arguments(own, base):
+    """Whether `own` has named arguments beside those of every layer; `Model(*args, **kwargs)` has not."""
+    if own is base or own.__init__ is base.__init__:
+        return False
+    parameters = list(init_signature(own).parameters.values())[1:]
+    return any(p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters)
 
 
 def _attributes(layer, own):

@@ -101,7 +101,8 @@ def _length(n):
 
 def _numeric(array, name, columns):
     try:
-        if array.dtype.kind == "O":
+        # numpy would make NaN of None: a hole in the data should be said, not trained on.
+        if array.dtype.kind == "O" and not any(entry is None for entry in array.flat):
             return array.astype(config.floatx())
     except (TypeError, ValueError):
         pass

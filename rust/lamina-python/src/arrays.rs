@@ -74,11 +74,13 @@ fn from_other(array: &Bound<'_, PyUntypedArray>) -> PyResult<Tensor> {
         }
         b'f' => from_numpy(&array.call_method1("astype", ("float64",))?.cast_into::<PyUntypedArray>()?),
         b'O' => {
-            // An array of numbers that numpy could not type.
+            // An array of numbers that numpy could not type. It would make NaN of None.
             let floats = array.call_method1("astype", ("float64",));
+            let mut entries = array.getattr("flat")?.try_iter()?;
+            let holes = entries.any(|entry| entry.is_ok_and(|entry| entry.is_none()));
             match floats {
-                Ok(a) => from_numpy(&a.cast_into::<PyUntypedArray>()?),
-                Err(_) => Err(type_error(format!(
+                Ok(a) if !holes => from_numpy(&a.cast_into::<PyUntypedArray>()?),
+                _ => Err(type_error(format!(
                     "cannot make a tensor of Python objects (numpy dtype object, shape {:?}): expected numbers; \
                      a list of rows of different lengths has no shape",
                     array.shape()

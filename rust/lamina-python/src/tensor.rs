@@ -156,15 +156,10 @@ impl PyTensor {
         (1, 0)
     }
 
-    /// numpy leaves operators with a tensor to the tensor.
+    /// numpy leaves operators with a tensor to the tensor; its functions (`np.sin(t)`) read it as an array.
     #[classattr]
     fn __array_priority__() -> f64 {
         1000.0
-    }
-
-    #[classattr]
-    fn __array_ufunc__() -> Option<Py<PyAny>> {
-        None
     }
 
     fn __float__(&self) -> PyResult<f64> {

@@ -11,12 +11,24 @@ from lamina.ops._base import exports, known, needs_known, one_axis, slice_axis, 
 @op
 def matmul(x1, x2):
     """Matrix product over the last two axes; leading axes broadcast. 1-D operands are a row and a column that
-    go away again.
+    go away again. Two int8 operands give int32, in which their sums fit; two booleans give a boolean.
 
     >>> ops.matmul(ops.ones((5, 2, 3)), ops.ones((3, 4))).shape
     (5, 2, 4)
     """
-    return _core.matmul(tensor(x1), tensor(x2))
+    return _product(*_wide_enough(tensor(x1), tensor(x2)))
+
+
+def _product(x1, x2):
+    z = _core.matmul(x1, x2)
+    return _core.cast(z, "bool") if x1.dtype == x2.dtype == "bool" else z
+
+
+def _wide_enough(*operands):
+    """The operands, as int32 if all are int8: a sum of their products seldom fits into int8."""
+    return (
+        [_core.cast(x, "int32") for x in operands] if all(x.dtype == "int8" for x in operands) else operands
+    )
 
 
 @op
@@ -49,7 +61,7 @@ def outer(x1, x2):
 @op
 def vdot(x1, x2):
     """Sum of the products of all elements, both flattened."""
-    return _core.matmul(_core.reshape(tensor(x1), (-1,)), _core.reshape(tensor(x2), (-1,)))
+    return _product(_core.reshape(tensor(x1), (-1,)), _core.reshape(tensor(x2), (-1,)))
 
 
 @op
@@ -74,11 +86,11 @@ def tensordot(x1, x2, axes=2):
 @op
 def einsum(subscripts, *operands, **kwargs):
     """Einstein's summation: `einsum("bij,bjk->bik", x, y)`. Knows implicit outputs, "..." and repeated labels
-    (diagonals).
+    (diagonals). int8 operands give int32.
 
     Operands are multiplied from left to right; a label is summed as soon as nobody needs it any more.
     """
-    operands = [tensor(x) for x in operands]
+    operands = _wide_enough(*(tensor(x) for x in operands))
     terms, output = _parse(subscripts, [len(x.shape) for x in operands])
     values = [_diagonals(x, term) for x, term in zip(operands, terms, strict=True)]
     value, labels = values[0]
@@ -176,7 +188,7 @@ def _contract(a, a_labels, b, b_labels, kept):
         order = batch + rows + columns + summed
         joined = _core.binary("mul", _reorder(a, a_labels, order), _reorder(b, b_labels, order))
         value, labels = _sum_out(joined, order, set(kept))
-        return _reorder(value, labels, kept)
+        return _reorder(_core.cast(value, joined.dtype), labels, kept)
     sizes = dict(zip(a_labels, a.shape, strict=True))
     for label, dim in zip(b_labels, b.shape, strict=True):
         sizes[label] = dim if sizes.get(label) in (None, 1) else sizes[label]
@@ -189,7 +201,7 @@ def _contract(a, a_labels, b, b_labels, kept):
     one_row_axis = bool(batch) or not rows
     if one_row_axis:
         x = _merge(x, lead, len(rows))
-    z = _core.matmul(x, y)
+    z = _product(x, y)
     if one_row_axis:
         z = _unmerge(z, lead, [sizes[v] for v in rows])
     z = _unmerge(z, lead + len(rows), [sizes[v] for v in columns])

@@ -52,7 +52,14 @@ absolute = _unary("absolute", "abs", "Absolute value.")
 abs = _unary("abs", "abs", "Absolute value; shorthand for `absolute`.")
 negative = _unary("negative", "neg", "-x.")
 sign = _unary("sign", "sign", "-1, 0 or 1.")
-square = _unary("square", "square", "x * x.")
+
+
+@op
+def square(x):
+    """x * x; of booleans as int32."""
+    x = tensor(x)
+    return _core.unary("square", _core.cast(x, "int32") if x.dtype == "bool" else x)
+
 
 # Tests: the result is boolean.
 isfinite = _unary("isfinite", "isfinite", "True where x is neither infinite nor NaN.")
