@@ -332,6 +332,21 @@ class Layer(LayerCall, LayerState, Operation):
         finally:
             self._tracker.lock(locked)
 
+    def explain(self, input_shape=None):
+        """Where the output shape and the weights come from, in sentences: an object to print.
+
+        Args:
+            input_shape: without the batch axis, as for `Input`; a list of shapes for several inputs. Default:
+                that of the last call. A layer that is not built stays so.
+
+        Raises `ValueError` when the input shape is not known, and `ShapeError` when it does not fit.
+
+        >>> print(layers.Dense(15).explain((5, 3)))
+        """
+        from lamina.explain import explain_layer
+
+        return explain_layer(self, input_shape)
+
     def __getstate__(self):
         # A copy of a layer stands alone: the calls that a graph remembers stay with the original.
         return {**self.__dict__, "_inbound_nodes": [], "_outbound_nodes": [], "_losses": []}

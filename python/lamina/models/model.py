@@ -256,6 +256,28 @@ class Model(Trainer, Layer):
             batch_size,
         )
 
+    def explain(self, input_shape=None, expand_nested=True):
+        """Where every shape and every weight of the model comes from, in sentences: an object to print.
+
+        Args:
+            input_shape: without the batch axis, for a model that is not built (it stays so).
+            expand_nested: go into models inside the model.
+
+        Raises `ValueError` when the input shape is not known.
+        """
+        from lamina.explain import explain_model
+
+        return explain_model(self, input_shape, expand_nested)
+
+    def _repr_html_(self):
+        # What a notebook shows: the graph of layers. Without one (or unbuilt), it falls back to `repr`.
+        from lamina.plot import plot_model
+        from lamina.plot.graph import graph_of
+
+        if not self.built or graph_of(self) is None:
+            return None
+        return plot_model(self, to_file=None)._repr_html_()
+
     # --------------------------------------------------------------------------------- weights and config
 
     def save_weights(self, filepath, overwrite=True):

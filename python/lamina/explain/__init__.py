@@ -1,0 +1,230 @@
+"""`model.explain()` and `layer.explain(input_shape)`: where shapes and weights come from, in words.
+
+>>> print(layers.Dense(4).explain((3,)))
+"""
+
+import math
+
+from lamina import tree
+from lamina.explain.explanation import Explanation, Section
+from lamina.explain.words import Call, count, joined, shape_text
+from lamina.layers.core.input_layer import InputLayer
+
+__all__ = ["Explanation", "Section", "explain_layer", "explain_model"]
+
+
+def explain_layer(layer, input_shape=None):
+    """The `Explanation` of one layer; `input_shape` is explained in `Layer.explain`."""
+    if input_shape is None:
+        call = _last_call(layer)
+        if call is None:
+            raise ValueError(
+                f"What layer '{layer.name}' makes follows from its input shape, which is unknown. Give it "
+                "without the batch axis, such as `layer.explain((3,))`."
+            )
+    else:
+        specs = _specs(layer, input_shape)
+        # A copy is built in place of a layer that waits for its input shape.
+        layer = layer if layer.built else _copy(layer)
+        outputs = layer.symbolic_call(specs)
+        call = Call(layer, *(_shapes(x) for x in (specs, outputs)))
+    return Explanation("", _batch(call.inputs), [_section(call, "")])
+
+
+def explain_model(model, input_shape=None, expand_nested=True):
+    """The `Explanation` of a model, layer by layer; the arguments are explained in `Model.explain`."""
+    if input_shape is not None and not model.built:
+        specs = _specs(model, input_shape)
+        model = _copy(model)
+        model(specs)
+    if not model.built:
+        raise ValueError(
+            f"The model '{model.name}' is not built: its input shape is unknown, and all other shapes follow "
+            "from it. Give it without the batch axis, such as `model.explain((3,))`, or put an `Input` first."
+        )
+    sections, first = [], {}
+    inputs, outputs = _ends(model)
+    calls = list(_calls(model))
+    number = 0
+    for call in calls:
+        number += not _is_input(call)
+        sections += _numbered(call, "" if _is_input(call) else str(number), expand_nested, first)
+    weights = [layer.count_params() for layer in model.layers if layer.weights]
+    together = count(model.count_params(), "weight")
+    if len(weights) > 1 and sum(weights) == model.count_params():
+        together += " = " + " + ".join(f"{n:,}" for n in weights)
+    layers = count(sum(not isinstance(layer, InputLayer) for layer in model.layers), "layer")
+    if inputs and outputs:
+        start = f"Model '{model.name}' turns {_listed(inputs)} into {_listed(outputs)}, in {layers}"
+    else:
+        start = f"Model '{model.name}' has {layers}"
+    shapes = inputs or [c.inputs[0] for c in calls if c.inputs]
+    return Explanation(f"{start} with {together}.", _batch(shapes), sections)
+
+
+def _is_input(call):
+    return not call.inputs and isinstance(call.layer, InputLayer)
+
+
+def _batch(shapes):
+    """What the first axis means."""
+    first = next((s[0] for s in shapes if s), 0)
+    if first is None:
+        return [
+            "The first axis is the batch: how many samples come at once. `None` means that the data decides; "
+            "no weight depends on it.",
+        ]
+    if first:
+        return [f"The first axis is the batch: always {count(first, 'sample')} at once, as the input says."]
+    return []
+
+
+def _numbered(call, number, expand_nested, first):
+    """The section of a call, and those of what is inside it; `first` says where a layer came first."""
+    layer = call.layer
+    section = _section(call, number, shared=first.get(id(layer)))
+    seen = first.setdefault(id(layer), number) != number
+    inner = getattr(layer, "layers", None)
+    if not inner or not expand_nested or seen:
+        return [section]
+    sections = [section]
+    inside_calls = [c for c in _calls(layer) if not _is_input(c)]
+    for i, inside in enumerate(inside_calls, start=1):
+        sections += _numbered(inside, f"{number}.{i}", expand_nested, first)
+    return sections
+
+
+def _section(call, number, shared=None):
+    from lamina.explain.families import describe
+
+    layer = call.layer
+    is_input = not call.inputs
+    arrow = f"{_listed(call.inputs)} -> {_listed(call.outputs)}" if not is_input else _listed(call.outputs)
+    sentences = [] if is_input else [_arrival(call)]
+    sentences += describe(layer, call)
+    if shared is not None:
+        sentences.append(f"It is the layer of {shared} again, with the same weights: they count once.")
+    elif not is_input:
+        sentences.append(_weights(layer))
+    return Section(
+        f"{number}. {type(layer).__name__} '{layer.name}'".removeprefix(". "),
+        arrow,
+        [s for s in sentences if s],
+    )
+
+
+def _arrival(call):
+    given = [shape_text(s, call.axes(s)) for s in call.inputs]
+    source = f" from {joined([repr(p) for p in call.producers])}" if call.producers else ""
+    if len(given) > 1 and len(set(given)) == 1:
+        given = [f"each {given[0]}"]
+    return f"In{source}: {'; '.join(given)}."
+
+
+def _weights(layer):
+    """The shapes of the weights, what they multiply out to, and the sum."""
+    from lamina.models.costs import weight_formula
+
+    weights = getattr(layer, "weights", None) or []
+    if not weights:
+        return "No weights."
+    if getattr(layer, "layers", None):
+        return f"Together {count(layer.count_params(), 'weight')}."
+    parts = []
+    for w in weights[:8]:
+        product = "*".join(map(str, w.shape)) or "1"
+        size = math.prod(w.shape)
+        written = f"{product} = " if len(w.shape) > 1 else ""
+        parts.append(f"`{w.name}` {tuple(w.shape)} = {written}{size:,}")
+    rest = f" and {len(weights) - 8} more" if len(weights) > 8 else ""
+    total = layer.count_params()
+    together = f" Together {weight_formula(weights)} = {total:,}." if len(weights) > 1 else ""
+    fixed = sum(math.prod(w.shape) for w in layer.non_trainable_weights)
+    frozen = ""
+    if fixed and layer.trainable:
+        frozen = f" Training's gradients change {total - fixed:,} of them."
+    elif not layer.trainable:
+        frozen = " They are frozen (`trainable=False`)."
+    return f"Weights: {', '.join(parts)}{rest}.{together}{frozen}"
+
+
+# ----------------------------------------------------------------------------------------------- the calls
+
+
+def _calls(model):
+    """The calls inside a model, in the order in which they run."""
+    graph = getattr(model, "_functional", None) if hasattr(model, "_stack") else model
+    if hasattr(graph, "_graph"):
+        for node in graph._graph.nodes:
+            yield Call(
+                node.operation,
+                _shapes(node.input_tensors),
+                _shapes(node.output_tensors),
+                [x._keras_history.operation.name for x in node.input_tensors],
+            )
+        return
+    for layer in model.layers:
+        yield _built_call(layer) or Call(layer, [], [])
+
+
+def _ends(model):
+    """The shapes that go into a model and come out of it; empty lists where they are unknown."""
+    if getattr(model, "_functional", None) is not None or hasattr(model, "_graph"):
+        return _shapes(model.inputs), _shapes(model.outputs)
+    call = _built_call(model)
+    return (call.inputs, call.outputs) if call else ([], [])
+
+
+def _last_call(layer):
+    if layer._inbound_nodes:
+        node = layer._inbound_nodes[-1]
+        return Call(layer, _shapes(node.input_tensors), _shapes(node.output_tensors))
+    return _built_call(layer)
+
+
+def _built_call(layer):
+    """The call that a layer was built for; `None` when that is not known."""
+    from lamina.models.costs import layer_cost
+
+    if not getattr(layer, "_build_shapes_dict", None):
+        return None
+    shapes = layer_cost(layer, nodes=())
+    return Call(layer, shapes.input_shapes, shapes.output_shapes) if shapes.output_shapes else None
+
+
+def _shapes(structure):
+    return [tuple(x.shape) for x in tree.flatten(structure)]
+
+
+def _listed(shapes):
+    return " and ".join(map(str, shapes))
+
+
+def _specs(layer, input_shape):
+    """KerasTensors with a free batch axis."""
+    from lamina.backend import standardize_shape
+    from lamina.engine.keras_tensor import KerasTensor
+
+    if not hasattr(input_shape, "__iter__"):
+        standardize_shape(input_shape)  # says what is wrong
+
+    def spec(shape):
+        return KerasTensor((None, *standardize_shape(shape)), layer.input_dtype)
+
+    shapes = input_shape if isinstance(input_shape, dict) else _tuples(input_shape)
+    return tree.map_shape_structure(spec, shapes)
+
+
+def _tuples(shape):
+    nested = [e for e in shape if isinstance(e, (list, tuple))]
+    return [tuple(e) for e in shape] if nested else tuple(shape)
+
+
+def _copy(layer):
+    """An equal layer, not built, under the same name."""
+    try:
+        return type(layer).from_config(layer.get_config())
+    except (NotImplementedError, TypeError, ValueError):
+        import copy
+
+        return copy.deepcopy(layer)

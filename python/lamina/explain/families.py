@@ -1,0 +1,311 @@
+"""What a layer makes of a shape, in sentences: one function per family of layers."""
+
+import functools
+import math
+
+from lamina import layers
+from lamina.engine.operation import FunctionOperation
+from lamina.explain import windows
+from lamina.explain.words import amount, count, joined, product, value
+from lamina.layers.convolutional.conv import Conv
+from lamina.layers.convolutional.depthwise import DepthwiseConv, SeparableConv
+from lamina.layers.convolutional.transpose import ConvTranspose
+from lamina.layers.merging.base import Merge
+from lamina.layers.pooling.global_pooling import GlobalPooling
+from lamina.layers.pooling.pooling import Pooling
+from lamina.models import Model
+
+
+@functools.singledispatch
+def describe(layer, call):
+    """Sentences about a call of `layer`; without its input shapes and without the sum of its weights."""
+    kind = type(layer).__name__
+    first = (getattr(layer, "__doc__", None) or "").strip().split("\n\n")[0].replace("\n", " ")
+    if isinstance(layer, FunctionOperation):
+        says = f"The function `{kind}`, called on the tensors of the model"
+    elif type(layer).__module__.startswith("lamina.") and first:
+        says = " ".join(first.split())
+    else:
+        says = f"{kind} is a layer that lamina knows by its call alone"
+    if not call.inputs or not call.outputs:
+        return [f"{says.rstrip('.')}. Its shapes are known when it is called."]
+    if call.inputs == call.outputs:
+        return [f"{says.rstrip('.')}. The shape stays."]
+    return [f"{says.rstrip('.')}. Out: {joined(map(str, call.outputs))}."]
+
+
+describe.register(Conv, windows.convolution)
+describe.register(DepthwiseConv, windows.depthwise)
+describe.register(SeparableConv, windows.separable)
+describe.register(ConvTranspose, windows.transposed)
+describe.register(Pooling, windows.pooling)
+describe.register(GlobalPooling, windows.global_pooling)
+
+
+@describe.register(layers.InputLayer)
+def _(layer, call):
+    shape = call.output
+    sample = shape[1:]
+    if not sample:
+        what = "one number"
+    elif len(sample) == 1:
+        what = amount(sample[0], "number")
+    else:
+        what = f"{'*'.join(map(value, sample))} numbers"
+    axes = call.axes(shape)
+    named = f" = ({', '.join(axes)})" if axes else ""
+    given = f"Input({sample})" if shape[0] is None else f"Input(batch_shape={shape})"
+    return [f"Data enters here. `{given}` says that each sample is {what}: {shape}{named}."]
+
+
+@describe.register(layers.Dense)
+def _(layer, call):
+    features, units, shape = call.input[-1], layer.units, call.input
+    bias = " and adds a bias of its own" if layer.use_bias else ""
+    every = f"Each of the {units} units" if units > 1 else "The unit"
+    source = f"all {features} features" if features > 1 else "the one feature"
+    sentences = [
+        f"`units={units}` is how many values come out along the last axis. {every} is connected to {source}: "
+        f"it multiplies each by a weight of its own, adds the products up{bias}."
+    ]
+    if len(shape) == 2:
+        becomes = "becomes" if features == 1 else "become"
+        sentences.append(
+            f"So {count(features, 'feature')} {becomes} {count(units, 'unit')}: {shape} -> {call.output}."
+        )
+    else:
+        rows = product(shape[1:-1])
+        flat = None if None in shape[1:] else math.prod(shape[1:])
+        sentences += [
+            f"Dense works on the last axis and does not flatten: each sample is {rows} rows of "
+            f"{count(features, 'value')}, and every row goes through the same weights, once per row. "
+            f"The axes before the last stay: {shape} -> {call.output}.",
+            "The number of rows has no part in the number of weights.",
+        ]
+        if flat:
+            sentences.append(
+                f"To connect each unit to all {product(shape[1:])} values of a sample, put a `Flatten()` "
+                f"before: the kernel would be ({flat}, {units}) and the output ({shape[0]}, {units})."
+            )
+    return [*sentences, windows.activation(layer)]
+
+
+@describe.register(layers.Embedding)
+def _(layer, call):
+    return [
+        f"A table of `input_dim={layer.input_dim}` rows with `output_dim={layer.output_dim}` values each. "
+        f"Each integer that comes in, from 0 to {layer.input_dim - 1}, is replaced by its row: "
+        f"a last axis of {layer.output_dim} is added, {call.input} -> {call.output}.",
+        "With `mask_zero=True` the id 0 means that there is no value." if layer.mask_zero else None,
+    ]
+
+
+@describe.register(layers.Flatten)
+def _(layer, call):
+    sizes = call.input[1:]
+    if len(sizes) < 2:
+        return [f"A sample has {'one axis' if sizes else 'no axis'} already: {call.input} -> {call.output}."]
+    return [
+        f"All axes of a sample become one: {product(sizes)} values. Their order stays and nothing is "
+        f"computed: {call.input} -> {call.output}."
+    ]
+
+
+@describe.register(layers.Reshape)
+def _(layer, call):
+    sizes, target = call.input[1:], layer.target_shape
+    sentences = [
+        f"The same values in rows of another length: each sample becomes `target_shape={target}`. The batch "
+        "is not part of it."
+    ]
+    if None not in sizes:
+        have = math.prod(sizes)
+        if -1 in target:
+            rest = "*".join(str(t) for t in target if t != -1) or "1"
+            found = call.output[1 + target.index(-1)]
+            divided = f"{have} / ({rest})" if "*" in rest else f"{have} / {rest}"
+            sentences.append(f"A sample has {product(sizes)} values; -1 stands for {divided} = {found}.")
+        else:
+            sentences.append(f"Both hold as many values: {product(sizes)} and {product(target)}.")
+    return [*sentences, f"Out: {call.output}."]
+
+
+@describe.register(layers.Permute)
+def _(layer, call):
+    moves = joined(f"axis {d} becomes axis {i}" for i, d in enumerate(layer.dims, start=1))
+    return [f"It reorders the axes of each sample: {moves}. {call.input} -> {call.output}."]
+
+
+@describe.register(layers.RepeatVector)
+def _(layer, call):
+    return [f"Each sample is repeated `n={layer.n}` times along a new axis 1: {call.input} -> {call.output}."]
+
+
+@describe.register(layers.ZeroPadding1D)
+@describe.register(layers.ZeroPadding2D)
+@describe.register(layers.Cropping1D)
+@describe.register(layers.Cropping2D)
+def _(layer, call):
+    adds = hasattr(layer, "padding")
+    margins = layer.padding if adds else layer.cropping
+    pairs = [margins] if isinstance(margins[0], int) else margins
+    first = 2 if getattr(layer, "data_format", "channels_last") == "channels_first" else 1
+    names = ("time",) if len(pairs) == 1 else ("height", "width")
+    sign = "+" if adds else "-"
+    texts = [
+        f"{name} = {value(call.input[first + i])} {sign} {a} {sign} {b} = {value(call.output[first + i])}"
+        for i, (name, (a, b)) in enumerate(zip(names, pairs, strict=True))
+    ]
+    verb = "Zeros are added" if adds else "Values are cut off"
+    return [f"{verb} before and after: {'; '.join(texts)}. {call.input} -> {call.output}."]
+
+
+@describe.register(layers.UpSampling1D)
+@describe.register(layers.UpSampling2D)
+def _(layer, call):
+    sizes = layer.size if isinstance(layer.size, tuple) else (layer.size,)
+    first = 2 if getattr(layer, "data_format", "channels_last") == "channels_first" else 1
+    names = ("time",) if len(sizes) == 1 else ("height", "width")
+    texts = [
+        f"{name} = {value(call.input[first + i])}*{size} = {value(call.output[first + i])}"
+        for i, (name, size) in enumerate(zip(names, sizes, strict=True))
+    ]
+    return [f"It enlarges: {'; '.join(texts)}. {call.input} -> {call.output}."]
+
+
+# --------------------------------------------------------------------------------------------------- merges
+
+_COMBINE = {
+    "Add": "adds",
+    "Subtract": "subtracts",
+    "Multiply": "multiplies",
+    "Average": "takes the mean of",
+    "Maximum": "takes the largest of",
+    "Minimum": "takes the smallest of",
+}
+
+
+@describe.register(Merge)
+def _(layer, call):
+    verb = _COMBINE.get(type(layer).__name__, "combines")
+    same = len(set(call.inputs)) == 1
+    shapes = (
+        f"All inputs have the shape {call.input}, and so has the output."
+        if same
+        else f"Sizes of 1 are repeated to fit: {joined(map(str, call.inputs))} give {call.output}."
+    )
+    return [f"It {verb} {count(len(call.inputs), 'input')}, position by position. {shapes}"]
+
+
+@describe.register(layers.Concatenate)
+def _(layer, call):
+    axis = layer.axis % len(call.input)
+    sizes = [s[axis] for s in call.inputs]
+    names = call.axes(call.input)
+    name = f" ({names[axis]})" if names else ""
+    total = " + ".join(map(value, sizes))
+    return [
+        f"It puts the inputs side by side along axis {axis}{name}: {total} = {value(call.output[axis])}. All "
+        f"other axes must agree, and stay: {call.output}."
+    ]
+
+
+@describe.register(layers.Dot)
+def _(layer, call):
+    axes = layer._positions(*call.inputs)
+    sizes = [s[a] for s, a in zip(call.inputs, axes, strict=True)]
+    return [
+        f"It multiplies the two inputs along axis {axes[0]} of the first and axis {axes[1]} of the second, "
+        f"both of size {value(sizes[0])}, and adds up; those axes go, the others stay: {call.output}."
+    ]
+
+
+# ---------------------------------------------------------------------------------------------- shape stays
+
+
+@describe.register(layers.BatchNormalization)
+def _(layer, call):
+    axis = layer.axis % len(call.input)
+    size = call.input[axis]
+    learned = [n for n, on in (("gamma (its scale)", layer.scale), ("beta (its offset)", layer.center)) if on]
+    trained = f"{joined(learned)} are learnt by training; " if len(learned) == 2 else ""
+    trained = f"{learned[0]} is learnt by training; " if len(learned) == 1 else trained
+    return [
+        f"It brings each of the {size} channels (axis {axis}) to mean 0 and variance 1, then scales and "
+        "shifts it. In training, mean and variance are those of the batch; afterwards, running means kept "
+        "from training. The shape stays.",
+        f"Per channel: {trained}the moving mean and variance are measured. That is "
+        f"{len(layer.weights)} numbers for each of {size} channels.",
+    ]
+
+
+@describe.register(layers.LayerNormalization)
+@describe.register(layers.RMSNormalization)
+@describe.register(layers.GroupNormalization)
+@describe.register(layers.UnitNormalization)
+def _(layer, call):
+    kind = type(layer).__name__
+    axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
+    axes = [a % len(call.input) for a in axes]
+    over = f"axis {axes[0]}" if len(axes) == 1 else f"axes {joined(map(str, axes))}"
+    if kind == "GroupNormalization":
+        size = call.input[axes[0]]
+        what = (
+            f"`groups={layer.groups}` groups of {size}/{layer.groups} = {size // layer.groups} channels "
+            "are brought to mean 0 and variance 1, each sample by itself"
+        )
+    elif kind == "LayerNormalization":
+        what = f"The values along {over} are brought to mean 0 and variance 1, each sample by itself"
+    elif kind == "RMSNormalization":
+        what = f"The values along {over} are divided by the root of their mean square"
+    else:
+        what = f"The values along {over} are divided by their length, so that their squares add up to 1"
+    learned = " The result is scaled and shifted by what training learns." if layer.weights else ""
+    return [f"{what}. The shape stays.{learned}"]
+
+
+@describe.register(layers.Dropout)
+@describe.register(layers.SpatialDropout1D)
+@describe.register(layers.SpatialDropout2D)
+@describe.register(layers.AlphaDropout)
+def _(layer, call):
+    what = "whole channels" if "Spatial" in type(layer).__name__ else "single values"
+    return [
+        f"In training it drops {what} at random, each with probability `rate={layer.rate}`; in prediction it "
+        "does nothing. The shape stays."
+    ]
+
+
+@describe.register(layers.GaussianNoise)
+@describe.register(layers.GaussianDropout)
+def _(layer, call):
+    verb = "adds" if isinstance(layer, layers.GaussianNoise) else "multiplies by"
+    return [f"In training it {verb} random noise; in prediction it does nothing. The shape stays."]
+
+
+@describe.register(layers.Activation)
+@describe.register(layers.ReLU)
+@describe.register(layers.ELU)
+@describe.register(layers.LeakyReLU)
+def _(layer, call):
+    sentence = windows.activation(layer) if isinstance(layer, layers.Activation) else None
+    return [sentence or "It works on each value by itself. The shape stays."]
+
+
+@describe.register(layers.Softmax)
+def _(layer, call):
+    return ["It turns the values along its axis into shares that add up to 1. The shape stays."]
+
+
+@describe.register(layers.PReLU)
+def _(layer, call):
+    return [
+        "It keeps positive values and multiplies negative ones by slopes that are learnt, one for each place "
+        f"along the axes that `shared_axes` does not share: {layer.weights[0].shape}. The shape stays."
+    ]
+
+
+@describe.register(Model)
+def _(layer, call):
+    inside = count(len(layer.layers), "layer")
+    return [f"A model used as a layer: {inside} one after the other. Out: {joined(map(str, call.outputs))}."]

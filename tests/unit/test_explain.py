@@ -1,0 +1,254 @@
+"""`explain()`: every formula that it writes is true, and ends at the shape that the layer makes."""
+
+import math
+import re
+
+import pytest
+
+import lamina
+from lamina import layers
+from lamina.errors import ShapeError
+
+
+def text_of(explanation):
+    """The sentences, with single spaces."""
+    return " ".join(str(explanation).split())
+
+
+FORMULA = re.compile(r"(?:(?:floor|ceil|max|[\d*+\-/() ,])+ = )+[\d,]*\d(?![\d ]*[*(/])")
+
+
+def check_formulas(text):
+    """Works out every `a = b = c` made of numbers; returns how many there are."""
+    found = 0
+    for match in FORMULA.findall(re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)):
+        sides = [s.strip(" ,") for s in match.split(" = ")]
+        values = []
+        for side in sides:
+            while side.count(")") > side.count("("):  # what comes before the formula in the sentence
+                side = side.split(")", 1)[1].strip(" ,")
+            value = eval(side, {"floor": math.floor, "ceil": math.ceil, "max": max})
+            values.append(math.prod(value) if isinstance(value, tuple) else value)
+        assert len(set(values)) == 1, match
+        found += 1
+    return found
+
+
+CASES = [
+    (layers.Dense(4), (3,)),
+    (layers.Dense(15), (5, 3)),
+    (layers.Dense(2, use_bias=False), (4, 5, 6)),
+    *[
+        (kind(size, strides=s, padding=p, dilation_rate=d), (11, 3))
+        for kind in (lambda *a, **k: layers.Conv1D(4, *a, **k), layers.DepthwiseConv1D)
+        for p in ("valid", "same", "causal")
+        for size, s, d in ((3, 1, 1), (4, 3, 1), (3, 1, 2), (1, 2, 1))
+        if p != "causal" or kind is not layers.DepthwiseConv1D
+    ],
+    *[
+        (layers.Conv2D(8, size, strides=s, padding=p, data_format=f), (10, 9, 12))
+        for p in ("valid", "same")
+        for f in ("channels_last", "channels_first")
+        for size, s in ((3, 1), ((2, 5), (1, 3)))
+    ],
+    (layers.Conv2D(8, 3, groups=2, activation="relu"), (9, 9, 4)),
+    (layers.SeparableConv2D(8, 3, depth_multiplier=2), (9, 9, 4)),
+    *[
+        (layers.Conv1DTranspose(4, size, strides=s, padding=p), (10, 3))
+        for p in ("valid", "same")
+        for size, s in ((3, 1), (2, 3), (5, 2))
+    ],
+    *[
+        (kind(size, strides=s, padding=p), (11, 10, 3))
+        for kind in (layers.MaxPooling2D, layers.AveragePooling2D)
+        for p in ("valid", "same")
+        for size, s in ((2, None), (3, 2), ((1, 4), (1, 3)))
+    ],
+    (layers.GlobalAveragePooling2D(), (8, 8, 3)),
+    (layers.GlobalMaxPooling1D(keepdims=True), (8, 3)),
+    (layers.Flatten(), (4, 4, 64)),
+    (layers.Flatten(), (4,)),
+    (layers.Reshape((-1, 2, 2)), (12,)),
+    (layers.Reshape((3, 4)), (12,)),
+    (layers.Permute((2, 1)), (4, 5)),
+    (layers.RepeatVector(3), (4,)),
+    (layers.ZeroPadding2D(((0, 1), (2, 3))), (5, 5, 3)),
+    (layers.Cropping1D((1, 2)), (9, 3)),
+    (layers.UpSampling2D((2, 3)), (5, 5, 3)),
+    (layers.UpSampling1D(2), (5, 3)),
+    (layers.Embedding(1000, 16, mask_zero=True), (400,)),
+    (layers.BatchNormalization(), (8, 8, 16)),
+    (layers.LayerNormalization(), (5, 16)),
+    (layers.GroupNormalization(4), (8, 8, 16)),
+    (layers.RMSNormalization(), (16,)),
+    (layers.UnitNormalization(), (16,)),
+    (layers.Dropout(0.5), (16,)),
+    (layers.SpatialDropout2D(0.5), (8, 8, 3)),
+    (layers.GaussianNoise(0.5), (16,)),
+    (layers.Activation("relu"), (16,)),
+    (layers.Softmax(), (16,)),
+    (layers.PReLU(), (16,)),
+    (layers.Rescaling(1 / 255), (16,)),
+    (layers.Masking(), (5, 3)),
+    (layers.Lambda(lambda x: x[:, :2]), (5,)),
+]
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"), CASES, ids=lambda v: type(v).__name__ if isinstance(v, layers.Layer) else str(v)
+)
+def test_every_layer_explains_itself(layer, shape):
+    text = text_of(layer.explain(shape))
+    assert not layer.built or not layer.weights  # explaining does not build
+    output = layer(lamina.Input(shape)).shape
+    assert f"{(None, *shape)} -> {output}" in text
+    assert "?" not in text
+    formulas = check_formulas(text)
+    assert formulas >= len(layer.weights)
+    if layer.weights:
+        assert f"{layer.count_params():,}" in text.split("Weights: ")[1]
+    else:
+        assert text.endswith("No weights.")
+
+
+@pytest.mark.parametrize(
+    ("layer", "shapes", "words"),
+    [
+        (
+            layers.Add(),
+            [(4,), (4,)],
+            "It adds 2 inputs, position by position. All inputs have the shape (None",
+        ),
+        (layers.Multiply(), [(5, 4), (1, 4)], "Sizes of 1 are repeated to fit"),
+        (layers.Concatenate(), [(4,), (5,)], "along axis 1 (features): 4 + 5 = 9"),
+        (layers.Concatenate(axis=1), [(4, 2), (5, 2)], "along axis 1 (time): 4 + 5 = 9"),
+        (layers.Dot(1), [(4,), (4,)], "axis 1 of the first and axis 1 of the second"),
+    ],
+)
+def test_merges(layer, shapes, words):
+    text = text_of(layer.explain(shapes))
+    assert words in text
+    assert str(layer([lamina.Input(s) for s in shapes]).shape) in text
+    check_formulas(text)
+
+
+def test_the_network_of_the_question():
+    model = lamina.Sequential(
+        [
+            lamina.Input((3,)),
+            layers.Dense(4, activation="relu", name="one"),
+            layers.Dense(4, activation="relu", name="two"),
+            layers.Dense(1, name="three"),
+        ],
+        name="question",
+    )
+    text = text_of(model.explain())
+    for words in (
+        "Model 'question' turns (None, 3) into (None, 1), in 3 layers with 41 weights = 16 + 20 + 5.",
+        "`Input((3,))` says that each sample is 3 numbers: (None, 3) = (batch, features).",
+        "1. Dense 'one' (None, 3) -> (None, 4)",
+        "`units=4` is how many values come out along the last axis. Each of the 4 units is connected to all "
+        "3 features",
+        "So 3 features become 4 units: (None, 3) -> (None, 4).",
+        "The activation relu works on each value by itself; the shape stays.",
+        "Weights: `kernel` (3, 4) = 3*4 = 12, `bias` (4,) = 4. Together 3*4 + 4 = 16.",
+        "In from 'one': (None, 4) = (batch, features).",
+        "Together 4*1 + 1 = 5.",
+    ):
+        assert words in text
+    assert check_formulas(text) == 9
+
+
+def test_the_two_dense_15():
+    rows, flat = (text_of(layers.Dense(15).explain(shape)) for shape in ((5, 3), (15,)))
+    assert "(None, 5, 3) -> (None, 5, 15)" in rows
+    assert "does not flatten: each sample is 5 rows of 3 values" in rows
+    assert "`kernel` (3, 15) = 3*15 = 45" in rows
+    assert "put a `Flatten()` before: the kernel would be (15, 15) and the output (None, 15)" in rows
+    assert "So 15 features become 15 units: (None, 15) -> (None, 15)." in flat
+    assert "`kernel` (15, 15) = 15*15 = 225" in flat
+    assert "flatten" not in flat
+
+
+def test_convolution_says_each_padding_with_its_numbers():
+    for padding, words in (
+        ("valid", "time = floor((10 - 3) / 2) + 1 = 4"),
+        ("same", "time = ceil(10 / 2) = 5"),
+        ("causal", "time = ceil(10 / 2) = 5"),
+    ):
+        assert words in text_of(layers.Conv1D(4, 3, strides=2, padding=padding).explain((10, 3)))
+    text = text_of(layers.Conv1D(4, 3, padding="causal").explain((10, 3)))
+    assert "puts 2 zeros before the first step" in text
+    text = text_of(layers.Conv2D(4, 3, padding="same", strides=2).explain((10, 10, 3)))
+    assert "0 before and 1 after along height" in text
+
+
+def test_an_unknown_size_stays_a_formula():
+    text = text_of(layers.Conv1D(4, 3).explain((None, 3)))
+    assert "time = floor((? - 3) / 1) + 1, known when data comes" in text
+
+
+def test_shared_layers_branches_and_nested_models():
+    a, b = lamina.Input((3,), name="a"), lamina.Input((3,), name="b")
+    shared = layers.Dense(4, name="shared")
+    inner = lamina.Sequential([lamina.Input((4,)), layers.Dense(2, name="inside")], name="inner")
+    model = lamina.Model([a, b], inner(layers.Add()([shared(a), shared(b)])) * 2.0)
+    text = text_of(model.explain())
+    assert "turns (None, 3) and (None, 3) into (None, 2)" in text
+    assert "with 26 weights = 16 + 10." in text
+    assert "It is the layer of 1 again, with the same weights: they count once." in text
+    assert "In from 'shared' and 'shared': each (None, 4) = (batch, features)." in text
+    assert "4. Sequential 'inner'" in text and "4.1. Dense 'inside' (None, 4) -> (None, 2)" in text
+    assert "The function `Multiply`" in text
+    assert "inside" not in text_of(model.explain(expand_nested=False))
+
+
+def test_subclassed_models_and_layers():
+    class Double(layers.Layer):
+        def call(self, x):
+            return x * 2
+
+    class Net(lamina.Model):
+        def __init__(self):
+            super().__init__()
+            self.d, self.own = layers.Dense(4, name="d"), Double(name="own")
+
+        def call(self, x):
+            return self.own(self.d(x))
+
+    net = Net()
+    with pytest.raises(ValueError, match=r"not built: its input shape is unknown.*model.explain"):
+        net.explain()
+    text = text_of(net.explain((3,)))
+    assert not net.built
+    assert "1. Dense 'd' (None, 3) -> (None, 4)" in text
+    assert "Double 'own'" in text and "The shape stays." in text
+
+
+def test_frozen_weights_are_said():
+    layer = layers.Dense(4, trainable=False)
+    assert "They are frozen" in text_of(layer.explain((3,)))
+    assert "change 16 of them" in text_of(layers.BatchNormalization().explain((8,)))
+
+
+def test_the_fixed_batch_is_said():
+    model = lamina.Sequential([lamina.Input(batch_shape=(30, 50, 50, 3)), layers.Conv2D(8, 3)])
+    assert "always 30 samples at once" in text_of(model.explain())
+
+
+def test_errors():
+    with pytest.raises(ValueError, match=r"unknown.*layer.explain\(\(3,\)\)"):
+        layers.Dense(4).explain()
+    with pytest.raises(ValueError, match=r"write `\(3,\)`"):
+        layers.Dense(4).explain(3)
+    with pytest.raises(ShapeError, match="channels"):
+        layers.Conv2D(4, 3).explain((28, 28))
+
+
+def test_html_and_plain_values():
+    explanation = layers.Dense(4, name="<i>").explain((3,))
+    html = explanation._repr_html_()
+    assert "&lt;i&gt;" in html and "<code>kernel</code>" in html and "<i>" not in html
+    assert explanation.to_dict()["layers"][0]["shapes"] == "(None, 3) -> (None, 4)"
+    assert repr(explanation) == str(explanation)
+    assert max(map(len, str(explanation).splitlines())) <= 100
