@@ -5,6 +5,7 @@ import importlib
 # Looked up when first used: some of these modules import others that use this package.
 _PUBLIC = {
     "lamina.backend": ("clear_session", "is_keras_tensor", "standardize_dtype"),
+    "lamina.plot": ("plot_model",),
     "lamina.utils.graph_utils": ("get_source_inputs",),
     "lamina.saving.registration": (
         "CustomObjectScope",
