@@ -8,6 +8,7 @@ use lamina_kernels::conv::{Conv2d, ConvForward, ConvGradFilter, ConvGradInput};
 use lamina_kernels::depthwise::{DepthwiseForward, DepthwiseGradFilter, DepthwiseGradInput};
 use lamina_kernels::epilogue::{Act, Epilogue};
 use lamina_kernels::gemm::{B, MatRef, gemm, pack_b, packed_b_len};
+use lamina_kernels::memory::AlignedBytes;
 use lamina_kernels::simd::Simd;
 use lamina_kernels::{Isa, dispatch, threads};
 use std::sync::OnceLock;
@@ -52,8 +53,30 @@ fn peak(isa: Isa) -> f64 {
     (n * 12 * lanes * 2) as f64 / best.as_nanos() as f64
 }
 
-fn values(n: usize) -> Vec<f32> {
-    (0..n).map(|i| ((i * 37) % 101) as f32 / 101.0 - 0.5).collect()
+/// Floats that start on a cache line, as the engine's do.
+struct Floats(AlignedBytes);
+
+impl std::ops::Deref for Floats {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        bytemuck::cast_slice(&self.0)
+    }
+}
+
+impl std::ops::DerefMut for Floats {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        bytemuck::cast_slice_mut(&mut self.0)
+    }
+}
+
+fn zeros(n: usize) -> Floats {
+    Floats(AlignedBytes::zeroed(n * size_of::<f32>()))
+}
+
+fn values(n: usize) -> Floats {
+    let mut values = zeros(n);
+    values.iter_mut().enumerate().for_each(|(i, v)| *v = ((i * 37) % 101) as f32 / 101.0 - 0.5);
+    values
 }
 
 /// The time that counts: this thread's own where one thread works, so that a busy machine does not spoil
@@ -107,10 +130,10 @@ impl Bench {
     }
 
     fn gemm(&mut self, m: usize, k: usize, n: usize, rivals: bool) {
-        let (a, b, mut c) = (values(m * k), values(k * n), vec![0.0; m * n]);
+        let (a, b, mut c) = (values(m * k), values(k * n), zeros(m * n));
         let (flop, isa) = (2 * m * k * n, self.isa);
         let shape = format!("gemm {m}x{k}x{n}");
-        let mut packed = vec![0.0; packed_b_len(isa, k, n)];
+        let mut packed = zeros(packed_b_len(isa, k, n));
         pack_b(isa, MatRef::row_major(&b, k, n), &mut packed);
         let (bias, am) = (values(n), MatRef::row_major(&a, m, k));
         let ep = Epilogue::bias(&bias, Act::Relu);
@@ -206,7 +229,7 @@ impl Bench {
     fn conv(&mut self, what: &str, g: &Conv2d) {
         let isa = self.isa;
         let (x, w, mut y) = (values(g.x_len()), values(g.filter_len()), values(g.y_len()));
-        let (mut dx, mut dw, bias) = (vec![0.0; x.len()], vec![0.0; w.len()], values(g.co));
+        let (mut dx, mut dw, bias) = (zeros(x.len()), zeros(w.len()), values(g.co));
         let flop = 2 * g.y_len() * g.kh * g.kw * (g.c / g.groups);
         let ep = Epilogue::bias(&bias, Act::Relu);
         let name =
@@ -224,10 +247,10 @@ impl Bench {
         }
         let (forward, input, filter) =
             (ConvForward::new(isa, g), ConvGradInput::new(isa, g), ConvGradFilter::new(isa, g));
-        let mut packed = vec![0.0; forward.packed_len()];
+        let mut packed = zeros(forward.packed_len());
         forward.pack(&w, &mut packed);
         self.run(&format!("{name} forward"), flop, || forward.run(&x, &packed, &mut y, &ep));
-        let mut packed = vec![0.0; input.packed_len()];
+        let mut packed = zeros(input.packed_len());
         input.pack(&w, &mut packed);
         self.run(&format!("{name} grad input"), flop, || input.run(&y, &packed, &mut dx));
         self.run(&format!("{name} grad filter"), flop, || filter.run(&x, &y, &mut dw));

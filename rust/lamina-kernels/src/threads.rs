@@ -11,6 +11,7 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 static WANTED: AtomicUsize = AtomicUsize::new(0);
 static POOL: Mutex<Option<Pool>> = Mutex::new(None);
@@ -89,9 +90,12 @@ struct Shared {
 
 const CLOSED: usize = 1 << (usize::BITS - 1);
 
-/// How long a worker looks for the next job before it sleeps: some microseconds, the gap between two
-/// kernels of a plan.
-const SPINS: usize = 1 << 10;
+/// How often a worker looks for the next job at full speed: some microseconds, the gap between two kernels
+/// of a plan. After that it lets others run, and looks again whenever it is its turn.
+const SPINS: usize = 1 << 9;
+
+/// How long before it sleeps: to wake a sleeper costs some tens of microseconds in a virtual machine.
+const AWAKE: Duration = Duration::from_micros(200);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -102,11 +106,15 @@ impl Shared {
         let _flush = FlushDenormals::start();
         let mut seen = 0;
         loop {
-            let mut spins = 0;
+            let (mut spins, mut since) = (0, None);
             while self.epoch.load(Ordering::Acquire) == seen {
                 spins += 1;
                 if spins < SPINS {
                     std::hint::spin_loop();
+                    continue;
+                }
+                if since.get_or_insert_with(Instant::now).elapsed() < AWAKE {
+                    std::thread::yield_now();
                     continue;
                 }
                 let mut sleepers = lock(&self.sleepers);
