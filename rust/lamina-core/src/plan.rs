@@ -313,6 +313,11 @@ impl<'a> Planner<'a> {
             reads.push((!in_place && node.op.reads(k)).then(|| self.location[v]));
         }
         let mut kernel = kernel;
+        let changes = kernel.packs.iter().any(|p| !self.is_static[node.inputs[p.input].node as usize]);
+        if let (true, Some(run)) = (changes, kernel.unpacked.take()) {
+            kernel.run = run;
+            kernel.packs.clear();
+        }
         for pack in std::mem::take(&mut kernel.packs) {
             let operand = node.inputs[pack.input];
             let source = self.location[&operand];
@@ -351,7 +356,7 @@ impl<'a> Planner<'a> {
         }
         let piece = self.piece(if is_static { Place::Static } else { Place::Arena }, pack.bytes);
         let kernel =
-            Kernel { name: "pack", run: pack.run, scratch: 0, flops: 0, packs: vec![], wants_zero: false };
+            Kernel { name: "pack", run: pack.run, scratch: 0, flops: 0, packs: vec![], unpacked: None };
         self.push(is_static, kernel, vec![Some(source)], vec![Some(piece)]);
         self.packed.insert((source, pack.key), piece);
         (pack.input, piece)

@@ -226,25 +226,28 @@ impl OpDef for MatMul {
             return matmul_generic(dtype, batches, m, n, k, ta, tb, flops);
         }
         let single = batches.len() == 1;
-        let lowering = Lowering::kernel("matmul", flops, move |call| {
+        let plain = move |call: &mut Call<'_, '_>| {
             let (a, b) = (call.input::<f32>(0), call.input::<f32>(1));
             let fused = epilogue.kernel(call, 2);
             let y = call.output::<f32>(0);
             for (i, &(ia, ib)) in batches.iter().enumerate() {
                 let a = view(&a[ia * m * k..][..m * k], m, k, ta);
-                let b = if single {
-                    B::Packed { data: b, k, n }
-                } else {
-                    B::Plain(view(&b[ib * k * n..][..k * n], k, n, tb))
-                };
+                let b = B::Plain(view(&b[ib * k * n..][..k * n], k, n, tb));
                 let part = i * m * n..(i + 1) * m * n;
                 let ep = epilogue::Epilogue { residual: fused.residual.map(|r| &r[part.clone()]), ..fused };
                 gemm::gemm(isa, a, b, &mut y[part], n, false, &ep);
             }
-        });
+        };
         if !single {
-            return lowering;
+            return Lowering::kernel("matmul", flops, plain);
         }
+        let lowering = Lowering::kernel("matmul", flops, move |call| {
+            let a = view(call.input::<f32>(0), m, k, ta);
+            let b = B::Packed { data: call.input::<f32>(1), k, n };
+            let fused = epilogue.kernel(call, 2);
+            gemm::gemm(isa, a, b, call.output(0), n, false, &fused);
+        })
+        .unpacked(plain);
         // One buffer may be read as matrices of several shapes.
         let key = (k as u64) << 1 | tb as u64;
         lowering.pack(1, gemm::packed_b_len(isa, k, n) * 4, key, move |call| {

@@ -428,8 +428,8 @@ pub struct Kernel {
     pub flops: u64,
     /// Operands wanted in packed form; the step then reads the packed form in their place.
     pub packs: Vec<Pack>,
-    /// Whether it writes only what it must and leaves the rest of its output zero on entry.
-    pub wants_zero: bool,
+    /// The code for operands that are not packed: used where packing would have to be done at every run.
+    pub unpacked: Option<Run>,
 }
 
 /// What an op becomes in a plan.
@@ -453,7 +453,7 @@ impl Lowering {
             scratch: 0,
             flops,
             packs: vec![],
-            wants_zero: false,
+            unpacked: None,
         })
     }
 
@@ -461,6 +461,14 @@ impl Lowering {
     pub fn scratch(mut self, bytes: usize) -> Lowering {
         if let Lowering::Kernel(kernel) = &mut self {
             kernel.scratch = bytes;
+        }
+        self
+    }
+
+    /// Offers code that takes the operands as they are.
+    pub fn unpacked(mut self, run: impl Fn(&mut Call<'_, '_>) + Send + Sync + 'static) -> Lowering {
+        if let Lowering::Kernel(kernel) = &mut self {
+            kernel.unpacked = Some(Box::new(run));
         }
         self
     }
