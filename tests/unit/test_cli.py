@@ -177,6 +177,9 @@ def test_bench(run):
         ("summary x.npy", "x.npy is not JSON"),
         ("summary list.json", "does not describe a model"),
         ("summary dense.json", "describes a Dense, not a model"),
+        ("summary torn.json", "describes no model that can be made: KeyError"),
+        ("summary unknown.json", "Could not locate class 'Nope'"),
+        ("inspect flat.json", "does not describe a model"),
         ("explain networks:unbuilt", "input shape is unknown"),
         ("predict bare.json x.npy", "There are no weights for bare.json"),
         ("predict bare.json x.npy --weights model.json", ".npz"),
@@ -198,6 +201,12 @@ def test_a_wrong_use_is_one_block_on_stderr_and_status_2(run, folder, line, word
     (path / "list.json").write_text("[1, 2]")
     (path / "dense.json").write_text(json.dumps(lamina.saving.serialize_keras_object(layers.Dense(2))))
     (path / "bare.json").write_text(model.to_json())
+    call = {"class_name": "__keras_tensor__", "config": {"keras_history": ["zz", 0, 0]}}
+    torn = {"class_name": "Dense", "name": "d", "config": {"units": 3}, "inbound_nodes": [{"args": [call]}]}
+    graph = {"name": "a", "layers": [torn], "input_layers": [], "output_layers": [["d", 0, 0]]}
+    (path / "torn.json").write_text(json.dumps({"class_name": "Functional", "config": graph}))
+    (path / "unknown.json").write_text('{"class_name": "Nope", "config": {}}')
+    (path / "flat.json").write_text('{"class_name": "Sequential", "config": [1]}')
     (path / "torn.npz").write_bytes((path / "model.npz").read_bytes()[:100])
     np.save(path / "wide.npy", np.ones((5, 7), "float32"))
     status, out, err = run(*line.split())

@@ -63,7 +63,9 @@ def read_config(path):
         raise CommandError(
             f"{path} is not JSON: {e}.\nexpected: a file of `model.to_json()`, such as model.json"
         ) from None
-    if not isinstance(config, dict) or "class_name" not in config:
+    inner = config.get("config") if isinstance(config, dict) and "class_name" in config else None
+    layers = inner.get("layers", []) if isinstance(inner, dict) else None
+    if not isinstance(layers, list) or not all(isinstance(layer, dict) for layer in layers):
         raise CommandError(f"{path} does not describe a model.\nexpected: a file of `model.to_json()`")
     return config
 
@@ -72,7 +74,11 @@ def _from_json(path):
     from lamina.models import Model
     from lamina.saving import deserialize_keras_object
 
-    model = deserialize_keras_object(read_config(path))
+    config = read_config(path)
+    try:
+        model = deserialize_keras_object(config)
+    except Exception as e:  # a damaged description can fail anywhere
+        raise CommandError(f"{path} describes no model that can be made: {type(e).__name__}: {e}") from None
     if not isinstance(model, Model):
         raise CommandError(f"{path} describes a {type(model).__name__}, not a model.")
     return model

@@ -134,7 +134,7 @@ def arrays_in(path):
 
 def _model_values(path):
     config = read_config(path)
-    inner = config.get("config") or {}
+    inner = config["config"]
     return {
         "file": path,
         "bytes": os.path.getsize(path),
@@ -183,12 +183,13 @@ def _arguments(config):
 
 
 def _inspection(found):
+    from lamina.explain.words import count
     from lamina.models.summary import readable_size
 
     lines = []
     if "model" in found:
         m = found["model"]
-        lines.append(f"{m['file']}: {m['class']} '{m['name']}', {len(m['layers'])} layers")
+        lines.append(f"{m['file']}: {m['class']} '{m['name']}', {count(len(m['layers']), 'layer')}")
         rows = [
             (
                 layer["class"] or "?",
@@ -203,7 +204,7 @@ def _inspection(found):
         arrays = found["weights"]["arrays"]
         size = readable_size(sum(a["bytes"] for a in arrays))
         lines += [""] if lines else []
-        lines.append(f"{found['weights']['file']}: {len(arrays)} arrays, {size}")
+        lines.append(f"{found['weights']['file']}: {count(len(arrays), 'array')}, {size}")
         rows = [(a["name"], str(tuple(a["shape"])), a["dtype"]) for a in arrays]
         lines += table([("array", "shape", "dtype"), *rows])
     return lines

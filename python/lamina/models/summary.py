@@ -90,7 +90,7 @@ def print_summary(
     plain = print_fn is not None or notebook or not config.is_interactive_logging_enabled()
     # A console that writes nowhere renders the text; colours only where a person looks at it.
     options = {"force_terminal": False, "color_system": None} if plain and not notebook else {}
-    size = max(width, 80) if plain or extra else None
+    size = max(width, 80) if plain else width if extra else None
     console = rich.console.Console(
         highlight=False, width=size, record=notebook, file=io.StringIO() if notebook else None, **options
     )
