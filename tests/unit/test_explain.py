@@ -3,6 +3,7 @@
 import math
 import re
 
+import numpy as np
 import pytest
 
 import lamina
@@ -223,6 +224,36 @@ def test_subclassed_models_and_layers():
     assert not net.built
     assert "1. Dense 'd' (None, 3) -> (None, 4)" in text
     assert "Double 'own'" in text and "The shape stays." in text
+
+
+def test_a_layer_that_was_called_needs_no_input_shape():
+    layer = layers.Dense(4)
+    layer(np.ones((2, 3), "float32"))
+    assert text_of(layer.explain()) == text_of(layer.explain((3,)))
+    assert "(None, 7, 3) -> (None, 7, 4)" in text_of(layer.explain((7, 3)))
+    layer(lamina.Input((5, 3)))
+    assert "(None, 5, 3) -> (None, 5, 4)" in text_of(layer.explain())
+
+
+def test_a_layer_with_a_function_of_its_own_is_explained_on_a_copy():
+    class Own(layers.Layer):
+        def __init__(self, function):
+            super().__init__()
+            self.function = function
+
+        def build(self, input_shape):
+            self.w = self.add_weight(shape=(input_shape[-1],), name="w")
+
+        def call(self, x):
+            return self.function(x * self.w)
+
+    layer = Own(lamina.ops.relu)
+    assert "Weights: `w` (3,) = 3." in text_of(layer.explain((3,)))
+    assert not layer.built
+
+
+def test_flatten_over_an_unknown_axis():
+    assert "?*3 values" in text_of(layers.Flatten().explain((None, 3)))
 
 
 def test_frozen_weights_are_said():

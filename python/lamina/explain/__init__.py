@@ -3,6 +3,7 @@
 >>> print(layers.Dense(4).explain((3,)))
 """
 
+import copy
 import math
 
 from lamina import tree
@@ -11,6 +12,9 @@ from lamina.explain.words import Call, count, joined, shape_text
 from lamina.layers.core.input_layer import InputLayer
 
 __all__ = ["Explanation", "Section", "explain_layer", "explain_model"]
+
+# The longest sum that helps.
+_TERMS = 10
 
 
 def explain_layer(layer, input_shape=None):
@@ -25,7 +29,7 @@ def explain_layer(layer, input_shape=None):
     else:
         specs = _specs(layer, input_shape)
         # A copy is built in place of a layer that waits for its input shape.
-        layer = layer if layer.built else _copy(layer)
+        layer = layer if layer.built else copy.deepcopy(layer)
         outputs = layer.symbolic_call(specs)
         call = Call(layer, *(_shapes(x) for x in (specs, outputs)))
     return Explanation("", _batch(call.inputs), [_section(call, "")])
@@ -35,7 +39,7 @@ def explain_model(model, input_shape=None, expand_nested=True):
     """The `Explanation` of a model, layer by layer; the arguments are explained in `Model.explain`."""
     if input_shape is not None and not model.built:
         specs = _specs(model, input_shape)
-        model = _copy(model)
+        model = copy.deepcopy(model)
         model(specs)
     if not model.built:
         raise ValueError(
@@ -51,7 +55,7 @@ def explain_model(model, input_shape=None, expand_nested=True):
         sections += _numbered(call, "" if _is_input(call) else str(number), expand_nested, first)
     weights = [layer.count_params() for layer in model.layers if layer.weights]
     together = count(model.count_params(), "weight")
-    if len(weights) > 1 and sum(weights) == model.count_params():
+    if 1 < len(weights) <= _TERMS and sum(weights) == model.count_params():
         together += " = " + " + ".join(f"{n:,}" for n in weights)
     layers = count(sum(not isinstance(layer, InputLayer) for layer in model.layers), "layer")
     if inputs and outputs:
@@ -142,7 +146,7 @@ def _weights(layer):
     fixed = sum(math.prod(w.shape) for w in layer.non_trainable_weights)
     frozen = ""
     if fixed and layer.trainable:
-        frozen = f" Training's gradients change {total - fixed:,} of them."
+        frozen = f" Training's gradients change {total - fixed or 'none'} of them."
     elif not layer.trainable:
         frozen = " They are frozen (`trainable=False`)."
     return f"Weights: {', '.join(parts)}{rest}.{together}{frozen}"
@@ -188,8 +192,14 @@ def _built_call(layer):
 
     if not getattr(layer, "_build_shapes_dict", None):
         return None
-    shapes = layer_cost(layer, nodes=())
-    return Call(layer, shapes.input_shapes, shapes.output_shapes) if shapes.output_shapes else None
+    found = layer_cost(layer, nodes=())
+    if not found.output_shapes:
+        return None
+    # It may have been built by data: the number of samples was that of one call.
+    shapes = [
+        [(None, *s[1:]) if s else s for s in side] for side in (found.input_shapes, found.output_shapes)
+    ]
+    return Call(layer, *shapes)
 
 
 def _shapes(structure):
@@ -218,13 +228,3 @@ def _specs(layer, input_shape):
 def _tuples(shape):
     nested = [e for e in shape if isinstance(e, (list, tuple))]
     return [tuple(e) for e in shape] if nested else tuple(shape)
-
-
-def _copy(layer):
-    """An equal layer, not built, under the same name."""
-    try:
-        return type(layer).from_config(layer.get_config())
-    except (NotImplementedError, TypeError, ValueError):
-        import copy
-
-        return copy.deepcopy(layer)

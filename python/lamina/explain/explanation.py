@@ -28,7 +28,7 @@ class Explanation:
         for section in self.sections:
             lines += ["", f"{section.title}  {section.shapes}"]
             lines += [_wrapped(s, "   ") for s in section.sentences]
-        return "\n".join(lines)
+        return "\n".join(lines).strip("\n")
 
     __repr__ = __str__
 

@@ -74,7 +74,7 @@ def _(layer, call):
             f"So {count(features, 'feature')} {becomes} {count(units, 'unit')}: {shape} -> {call.output}."
         )
     else:
-        rows = product(shape[1:-1])
+        rows = "an unknown number of" if None in shape[1:-1] else product(shape[1:-1])
         flat = None if None in shape[1:] else math.prod(shape[1:])
         sentences += [
             f"Dense works on the last axis and does not flatten: each sample is {rows} rows of "
@@ -105,9 +105,11 @@ def _(layer, call):
     sizes = call.input[1:]
     if len(sizes) < 2:
         return [f"A sample has {'one axis' if sizes else 'no axis'} already: {call.input} -> {call.output}."]
+    unknown = "An unknown axis makes the product unknown: a Dense layer after it could not be built."
     return [
         f"All axes of a sample become one: {product(sizes)} values. Their order stays and nothing is "
-        f"computed: {call.input} -> {call.output}."
+        f"computed: {call.input} -> {call.output}.",
+        unknown if None in sizes else None,
     ]
 
 

@@ -58,10 +58,10 @@ def amount(size, noun):
 
 
 def product(sizes):
-    """`"4*4*64 = 1,024"`; unknown when one of the sizes is."""
+    """`"4*4*64 = 1,024"`; `"?*64"` when a size is unknown."""
     text = "*".join("?" if size is None else str(size) for size in sizes) or "1"
     if None in sizes:
-        return f"{text}, unknown until every axis is known"
+        return text
     return f"{text} = {math.prod(sizes):,}" if len(sizes) > 1 else f"{math.prod(sizes):,}"
 
 
