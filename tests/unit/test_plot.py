@@ -401,7 +401,18 @@ def test_deep_networks_are_drawn_by_stages():
     assert [b.is_stage for b in blocks] == [False, True, True, True, False, False]
 
 
-def test_the_longest_path_of_a_branched_network():
+def test_the_main_path_passes_by_what_only_scales():
+    inputs = lamina.Input((8, 8, 4))
+    x = layers.Conv2D(6, 3, padding="same")(inputs)
+    scale = layers.Reshape((1, 1, 6))(layers.GlobalAveragePooling2D()(x))
+    scale = layers.Conv2D(6, 1, activation="sigmoid")(scale)
+    x = layers.Flatten()(layers.Multiply()([x, scale]))
+    blocks, beside = blocks_of(lamina.Model(inputs, x))
+    assert [b.size for b in blocks] == [(8, 8, 4), (8, 8, 6), (384,)]
+    assert beside == 3
+
+
+def test_the_main_path_of_a_branched_network():
     blocks, beside = blocks_of(residual(1))
     assert beside == 1  # the convolution of the shortcut
     assert len(blocks) == 3
@@ -412,6 +423,10 @@ def test_the_longest_path_of_a_branched_network():
 def test_sequences_channels_first_and_what_has_no_blocks():
     model = lamina.Sequential([lamina.Input((20, 4)), layers.Conv1D(6, 3)])
     assert [b.size for b in blocks_of(model)[0]] == [(20, 1, 4), (18, 1, 6)]
+    first = lamina.Sequential(
+        [lamina.Input((3, 16, 12)), layers.Conv2D(4, 3, data_format="channels_first"), layers.Flatten()]
+    )
+    assert [b.size for b in blocks_of(first)[0]] == [(16, 12, 3), (14, 10, 4), (560,)]
     with pytest.raises(ValueError, match="not known"):
         plot_model(lamina.Sequential([lamina.Input((None, 4)), layers.Conv1D(6, 3)]), None, view="blocks")
     with pytest.raises(ValueError, match="images, sequences and vectors"):

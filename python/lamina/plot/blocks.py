@@ -31,7 +31,10 @@ class Block:
 
 
 def blocks_of(model):
-    """(the blocks along the longest path from an input to an output, how many layers are beside it).
+    """(the blocks along the main path from an input to an output, how many layers are beside it).
+
+    The main path is the longest one; where branches are merged it comes from one that has the result's shape
+    already, so it passes by what only scales (squeeze and excitation).
 
     A layer that keeps its input's shape and has no kernel (an activation, a normalisation, dropout) shares
     its input's block. In a deep network all neighbours with one shape do, or, if that is not enough, all with
@@ -45,13 +48,11 @@ def blocks_of(model):
             f"view='blocks' needs a graph of layers, and model {model.name} is a subclass of `Model` without "
             "one. Use view='graph'."
         )
-    path = _longest_path(graph)
-    blocks, channels_first = [], False
+    path = _main_path(graph)
+    blocks = []
+    channels_first = any(getattr(n.operation, "data_format", None) == "channels_first" for n in path)
     for node in path:
         layer, shape = node.operation, node.output_tensors[0].shape
-        channels_first = (
-            getattr(layer, "data_format", channels_first and "channels_first") == "channels_first"
-        )
         size = _size(shape, channels_first, layer)
         kind = kind_of(layer)
         plain = kind not in ("convolutional", "dense", "pooling", "input")
@@ -79,10 +80,12 @@ def _merge(blocks, same):
     return merged
 
 
-def _longest_path(graph):
+def _main_path(graph):
     length, before = {}, {}
     for node in graph._graph.nodes:
         parents = [p for p in node.parent_nodes if id(p) in length]
+        shape = node.output_tensors[0].shape
+        parents = [p for p in parents if p.output_tensors[0].shape == shape] or parents
         last = max(parents, key=lambda p: length[id(p)], default=None)
         length[id(node)] = 1 + (length[id(last)] if last is not None else 0)
         before[id(node)] = last
@@ -188,5 +191,5 @@ def _legend(blocks, beside):
         parts.append("Layers of one image size are one box with the most channels among them.")
     if beside:
         layers = "1 layer beside it is" if beside == 1 else f"{beside} layers beside it are"
-        parts.append(f"The longest path; {layers} not drawn.")
+        parts.append(f"The main path; {layers} not drawn.")
     return " ".join(parts)
