@@ -116,6 +116,21 @@ def test_an_unknown_axis_makes_the_cost_unknown():
     assert model_cost(model) is None
 
 
+def test_a_call_that_needs_data_makes_the_cost_unknown():
+    class Outside(layers.Layer):
+        def call(self, x):
+            return lamina.ops.convert_to_tensor(np.asarray(x) * 2)
+
+        def compute_output_spec(self, x):
+            return lamina.KerasTensor(x.shape, x.dtype)
+
+    model = lamina.Sequential([lamina.Input((3,)), Outside(name="outside"), layers.Dense(2, name="d")])
+    assert layer_cost(model.layers[0]).flops is None
+    assert layer_cost(model.layers[0]).output_bytes == 12
+    assert layer_cost(model.layers[1]).flops == 2 * 3 * 2
+    assert model_cost(model) is None
+
+
 def test_counting_does_not_change_the_model():
     model = lamina.Sequential(
         [lamina.Input((8, 8, 3)), layers.Conv2D(4, 3, activity_regularizer="l2"), layers.BatchNormalization()]

@@ -130,7 +130,12 @@ def _known(shape, batch_size):
 
 def _cost(fn, shapes, dtypes, batch_size):
     shapes = [_known(shape, batch_size) for shape in shapes]
-    return None if None in shapes else cost(fn, shapes, dtypes)
+    if None in shapes:
+        return None
+    try:
+        return cost(fn, shapes, dtypes)
+    except (NotImplementedError, TypeError):  # a call that needs data, not symbols
+        return None
 
 
 def _node_flops(node, batch_size):
