@@ -94,6 +94,18 @@ def test_empty_batches():
     assert model.predict_on_batch(np.zeros((0, 12, 12, 3), "float32")).shape == (0, 5)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_step_on_no_samples_changes_no_weight(optimizer):
+    model = lamina.Sequential([lamina.Input((4,)), layers.Dense(3, activation="relu"), layers.Dense(1)])
+    model.compile(optimizer, "mse")
+    before, none = model.get_weights(), np.zeros((0, 4), "float32")
+    assert float(lamina.ops.sum(none)) == 0
+    assert float(model.train_on_batch(none, none[:, :1])) == 0
+    assert float(model.test_on_batch(none, none[:, :1])) == 0
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_many_threads_call_one_model():
     model = cnn()
     batches = [data(n, seed=n)[0] for n in (1, 3, 8, 17) * 8]

@@ -87,6 +87,8 @@ impl ForeignBytes {
     /// # Safety
     /// The bytes must stay valid and initialised while `owner` is alive.
     pub unsafe fn new(ptr: *const u8, len: usize, owner: Box<dyn Send + Sync>) -> Self {
+        // A slice of no bytes has an address too, and readers of wider elements want it aligned.
+        let ptr = if len == 0 { NonNull::<Line>::dangling().as_ptr().cast() } else { ptr };
         ForeignBytes { ptr, len, _owner: owner }
     }
 }
@@ -94,10 +96,7 @@ impl ForeignBytes {
 impl std::ops::Deref for ForeignBytes {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        if self.len == 0 {
-            return &[];
-        }
-        // SAFETY: `new`'s contract.
+        // SAFETY: `new`'s contract; no bytes may be read from any aligned address.
         unsafe { std::slice::from_raw_parts(self.ptr, self.len) }
     }
 }
@@ -233,6 +232,14 @@ mod tests {
         assert_eq!(bytes.as_ptr() as usize % ALIGN, 0);
         assert!(bytes.iter().all(|&b| b == 0));
         assert!(AlignedBytes::zeroed(0).is_empty());
+    }
+
+    #[test]
+    fn no_foreign_bytes_are_aligned_too() {
+        // SAFETY: no bytes are lent.
+        let none = unsafe { ForeignBytes::new(std::ptr::null(), 0, Box::new(())) };
+        assert!(none.is_empty());
+        assert_eq!(none.as_ptr() as usize % ALIGN, 0);
     }
 
     #[test]
