@@ -218,11 +218,10 @@ fn row_block(
     }
     // SAFETY: the first `rows` entries were just written.
     let offsets = unsafe { scratch::written(&offsets[..rows]) };
-    let mut table = [MaybeUninit::uninit(); BLOCK_ROWS];
     let block = k_block(b.k);
     let steps = b.k.div_ceil(block).max(1);
     let row_len = block.next_multiple_of(16) + 16;
-    let mut multiply = |packed: &mut [f32], mut partial: Option<&mut Partial>| {
+    let multiply = |packed: &mut [f32], mut partial: Option<&mut Partial>| {
         for i in 0..steps {
             let (k0, len) = (i * block, block.min(b.k - i * block));
             let mut start = a.data.as_ptr().wrapping_add(row0 * a.row_stride + k0 * a.col_stride);
@@ -232,23 +231,15 @@ fn row_block(
                 (start, stride) = (packed.as_ptr(), row_len);
             }
             let source = if a.col_stride == 1 {
-                for (i, pointer) in table[..rows].iter_mut().enumerate() {
-                    pointer.write(start.wrapping_add(i * stride));
-                }
-                // SAFETY: the first `rows` entries were just written.
-                let table = unsafe { scratch::written(&table[..rows]) };
-                ASource::Rows { table, segs: 1, seg0: 0, off: 0 }
+                ASource::Lines { starts: &[start], segs: 1, seg0: 0, off: 0, stride }
             } else if packed.is_empty() {
-                table[0].write(start);
-                // SAFETY: the first entry was just written.
-                let starts = unsafe { scratch::written(&table[..1]) };
-                ASource::Columns { starts, step: a.col_stride, off: 0 }
+                ASource::Columns { starts: &[start], step: a.col_stride, off: 0 }
             } else {
                 pack::pack_a(a, row0, rows, tiles, k0, len, packed);
                 ASource::Packed { data: packed.as_ptr() }
             };
             let step = Step { k0, segs: 1, len, first: i == 0, last: i + 1 == steps };
-            let (rows, partial) = (Rows { offsets, tiles }, partial.as_deref_mut());
+            let (rows, partial) = (Rows { offsets, lines: 1, tiles }, partial.as_deref_mut());
             // SAFETY: `MatRef::check` holds the pointers in bounds, packed has rows x len elements, and
             // tasks cover disjoint rows and columns of C.
             unsafe { multiply_block(isa, &source, rows, b, step, columns.clone(), out, partial) };

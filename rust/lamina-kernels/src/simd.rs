@@ -18,6 +18,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     const LANES: usize;
     /// Architectural registers, for sizing tiles.
     const REGISTERS: usize;
+    /// Whether partial loads and stores cost no more than whole ones.
+    const MASKED: bool = false;
 
     /// All lanes `x`.
     fn splat(self, x: f32) -> Self::V;
@@ -34,11 +36,11 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `p` is valid for `LANES` writes.
     unsafe fn store(self, p: *mut f32, v: Self::V);
-    /// Loads the first `n < LANES` elements, the other lanes zero; touches no other memory.
+    /// Loads the first `n <= LANES` elements, the other lanes zero; touches no other memory.
     /// # Safety
     /// `p` is valid for `n` reads.
     unsafe fn load_partial(self, p: *const f32, n: usize) -> Self::V;
-    /// Stores the first `n < LANES` lanes; touches no other memory.
+    /// Stores the first `n <= LANES` lanes; touches no other memory.
     /// # Safety
     /// `p` is valid for `n` writes.
     unsafe fn store_partial(self, p: *mut f32, v: Self::V, n: usize);

@@ -177,7 +177,7 @@ impl ConvGradFilter {
                 let source = ASource::Columns { starts, step: self.windows.pixel_stride(), off };
                 let out = out.columns(group * outputs, outputs);
                 let step = Step { k0: 0, segs: starts.len(), len: g.ow, first, last: true };
-                let rows = Rows { offsets, tiles: count };
+                let rows = Rows { offsets, lines: 1, tiles: count };
                 // SAFETY: the strip holds the windows of every pixel of the chunk, and a unit's rows lie side
                 // by side in them; tasks write disjoint rows of their part of dW.
                 unsafe { multiply_block(self.isa, &source, rows, &b, step, columns, &out, None) };

@@ -9,6 +9,7 @@ use crate::gemm::{
 };
 use crate::{Isa, scratch, threads};
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
 /// The pixels that are written: per image `rows x cols` of them, from `first` on, `step` apart.
 #[derive(Clone, Copy, Debug)]
@@ -111,17 +112,13 @@ impl Indirect {
     }
 
     /// Rows of windows by panels of output channels, which are counted through the groups.
-    fn block(
-        &self,
-        x: &[f32],
-        packed: &[f32],
-        out: &Output,
-        rows: std::ops::Range<usize>,
-        panels: std::ops::Range<usize>,
-    ) {
+    fn block(&self, x: &[f32], packed: &[f32], out: &Output, rows: Range<usize>, panels: Range<usize>) {
         let cols = self.windows.cols;
         let pixels = rows.len() * cols;
-        let tiles = pixels.div_ceil(kernels(self.isa).rows);
+        // Windows of one line are a stride apart; lines too short for good tiles are joined by a table.
+        let height = kernels(self.isa).rows;
+        let lines = if cols * 2 >= height { rows.len() } else { 1 };
+        let tiles = (pixels / lines).div_ceil(height);
         scratch::with_uninit(pixels, |offsets: &mut [MaybeUninit<usize>]| {
             for (row, offsets) in rows.clone().zip(offsets.chunks_exact_mut(cols)) {
                 let Lattice { first, step, image, .. } = self.lattice;
@@ -134,38 +131,57 @@ impl Indirect {
             // SAFETY: one offset per pixel was written: rows.len() chunks of cols.
             let offsets = unsafe { scratch::written(offsets) };
             self.windows.strip(x, rows, |strip| {
+                let rows = Rows { offsets, lines, tiles };
                 let segs = self.segs.len();
+                if lines == strip.len() {
+                    return scratch::with_uninit(lines * segs, |starts: &mut [MaybeUninit<*const f32>]| {
+                        for (i, start) in starts.iter_mut().enumerate() {
+                            start.write(strip[i / segs].wrapping_add(self.segs[i % segs]));
+                        }
+                        // SAFETY: all were just written.
+                        let starts = unsafe { scratch::written(starts) };
+                        let stride = self.windows.pixel_stride();
+                        self.multiply(packed, out, rows, panels, |seg0, off| ASource::Lines {
+                            starts,
+                            segs,
+                            seg0,
+                            off,
+                            stride,
+                        });
+                    });
+                }
                 scratch::with_uninit(pixels * segs, |table: &mut [MaybeUninit<*const f32>]| {
                     for tile in 0..tiles {
                         let (pixel, mr) = split(pixels, tiles, tile);
-                        let (mut row, mut col) = (pixel / cols, pixel % cols);
-                        let table = &mut table[pixel * segs..];
                         for i in 0..mr {
+                            let (row, col) = ((pixel + i) / cols, (pixel + i) % cols);
                             let base = strip[row].wrapping_add(col * self.windows.pixel_stride());
                             for (s, offset) in self.segs.iter().enumerate() {
-                                table[s * mr + i].write(base.wrapping_add(*offset));
-                            }
-                            col += 1;
-                            if col == cols {
-                                (row, col) = (row + 1, 0);
+                                table[pixel * segs + s * mr + i].write(base.wrapping_add(*offset));
                             }
                         }
                     }
                     // SAFETY: the tiles cover the pixels, each with all its segments.
                     let table = unsafe { scratch::written(table) };
-                    self.multiply(packed, out, Rows { offsets, tiles }, table, panels);
+                    self.multiply(packed, out, rows, panels, |seg0, off| ASource::Rows {
+                        table,
+                        segs,
+                        seg0,
+                        off,
+                    });
                 });
             });
         });
     }
 
-    fn multiply(
+    /// `source` gives A from a segment and an offset on.
+    fn multiply<'a>(
         &self,
         packed: &[f32],
         out: &Output,
         rows: Rows,
-        table: &[*const f32],
-        panels: std::ops::Range<usize>,
+        panels: Range<usize>,
+        source: impl Fn(usize, usize) -> ASource<'a>,
     ) {
         let segs = self.segs.len();
         let per_step = (k_block(self.k()) / self.seg_len.max(1)).max(1);
@@ -179,7 +195,6 @@ impl Indirect {
             Partial::with(self.isa, segs.div_ceil(per_step), rows.offsets.len(), &columns, |mut partial| {
                 // At least one step, so that pixels that no tap sees get their zeros.
                 for seg0 in (0..segs.max(1)).step_by(per_step) {
-                    let source = ASource::Rows { table, segs, seg0, off: group * self.inputs };
                     let step = Step {
                         k0: seg0 * self.seg_len,
                         segs: per_step.min(segs - seg0),
@@ -190,7 +205,18 @@ impl Indirect {
                     let (columns, partial) = (columns.clone(), partial.as_deref_mut());
                     // SAFETY: the strip holds every tap's channels of every pixel; pixels and panels of tasks
                     // are disjoint, and offsets plus columns stay in the output image.
-                    unsafe { multiply_block(self.isa, &source, rows, &b, step, columns, &out, partial) };
+                    unsafe {
+                        multiply_block(
+                            self.isa,
+                            &source(seg0, group * self.inputs),
+                            rows,
+                            &b,
+                            step,
+                            columns,
+                            &out,
+                            partial,
+                        )
+                    };
                 }
             });
         }

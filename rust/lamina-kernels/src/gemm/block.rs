@@ -1,16 +1,18 @@
 //! One block of rows by a range of panels: the loop around the register tiles.
 
-use super::tile::{Tile, kernels, split};
+use super::tile::{Tile, kernels};
 use super::{MatRef, packed_b_len};
 use crate::epilogue::{Act, Epilogue, apply_tile};
 use crate::{Isa, scratch};
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Where the tiles of a block read A.
+/// Where the tiles of a block read A. Where there are segments, those from `seg0` on are used, `off`
+/// elements after each pointer.
 pub(crate) enum ASource<'a> {
-    /// `segs` pointers per row, tile by tile, in each tile segment-major; segments from `seg0` on are
-    /// used, `off` elements after each pointer.
+    /// Per line of rows one pointer for each of `segs` segments; a line's rows are `stride` elements apart.
+    Lines { starts: &'a [*const f32], segs: usize, seg0: usize, off: usize, stride: usize },
+    /// `segs` pointers per row, tile by tile, in each tile segment-major.
     Rows { table: &'a [*const f32], segs: usize, seg0: usize, off: usize },
     /// Tile by tile, in each tile the rows' elements of one k side by side. One segment.
     Packed { data: *const f32 },
@@ -146,11 +148,24 @@ pub(crate) struct Step {
     pub last: bool,
 }
 
-/// The rows of a block: one offset into C each, cut into `tiles` tiles.
+/// The rows of a block, one offset into C each: `lines` lines of as many rows, each cut into `tiles` tiles.
 #[derive(Clone, Copy)]
 pub(crate) struct Rows<'a> {
     pub offsets: &'a [usize],
+    pub lines: usize,
     pub tiles: usize,
+}
+
+impl Rows<'_> {
+    /// The tiles: line, first row within the line, rows.
+    fn tiles(self) -> impl Iterator<Item = (usize, usize, usize)> {
+        let rows = self.offsets.len() / self.lines;
+        // Both without a division per tile.
+        let (base, extra) = (rows / self.tiles, rows % self.tiles);
+        (0..self.lines).flat_map(move |line| {
+            (0..self.tiles).map(move |i| (line, i * base + i.min(extra), base + usize::from(i < extra)))
+        })
+    }
 }
 
 /// Where sums wait between the steps of a block: a strip of its own, which stays in L2 whatever the
@@ -202,7 +217,8 @@ pub(crate) unsafe fn multiply_block(
     out: &Output,
     partial: Option<&mut Partial>,
 ) {
-    let Rows { offsets, tiles } = rows;
+    let line_rows = rows.offsets.len() / rows.lines.max(1);
+    let offsets = rows.offsets;
     let Step { k0, segs, len, first, last } = step;
     let kernels = kernels(isa);
     let bounds = out.act.bounds();
@@ -210,6 +226,7 @@ pub(crate) unsafe fn multiply_block(
     let null = std::ptr::null();
     let mut t = Tile {
         a: null,
+        row_stride: 0,
         a_step: 0,
         a_off: 0,
         segs,
@@ -256,11 +273,17 @@ pub(crate) unsafe fn multiply_block(
             t.residual = out.residual.wrapping_add(col);
         }
         let mut wide = 1;
-        for tile in 0..tiles {
-            let (row, mr) = if tiles == 1 { (0, offsets.len()) } else { split(offsets.len(), tiles, tile) };
+        for (line, first, mr) in rows.tiles() {
+            let row = line * line_rows + first;
             let mut list = (kernels.by_rows, kernels.by_rows_narrow);
             let packed;
             match a {
+                ASource::Lines { starts, segs: all, seg0, off, stride } => {
+                    // SAFETY: the caller's contract.
+                    t.a = unsafe { starts.as_ptr().add(line * all + seg0) };
+                    t.a_off = off + first * stride;
+                    t.row_stride = *stride;
+                }
                 ASource::Rows { table, segs: all, seg0, off } => {
                     // SAFETY: the caller's contract.
                     t.a = unsafe { table.as_ptr().add(row * all + seg0 * mr) };
@@ -282,8 +305,8 @@ pub(crate) unsafe fn multiply_block(
             t.offsets = to.1[row..].as_ptr();
             t.sum_offsets = from.1[row..].as_ptr();
             let mut kernel = if narrow && b.tail == data { list.1[mr - 1] } else { list.0[mr - 1] };
-            if tiles == 1
-                && matches!(a, ASource::Rows { .. })
+            if mr == offsets.len()
+                && matches!(a, ASource::Lines { .. } | ASource::Rows { .. })
                 && let Some(&(count, k)) = kernels.by_rows_wide.get(mr - 1)
                 && panel + count <= columns.end
                 && b.n - col >= count * kernels.panel

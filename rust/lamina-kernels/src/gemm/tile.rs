@@ -2,8 +2,8 @@
 //!
 //! A tile is `mr` rows by a few vectors of columns, held in registers while `k` runs. It reads B as
 //! rows of one packed panel, and A in one of two ways:
-//! - *rows*: one pointer per row and segment, elements of a row side by side. A row-major matrix is one
-//!   segment; a convolution has a segment per filter tap, and its rows point into the image.
+//! - *rows*: elements of a row side by side, the rows a stride apart or one pointer each, per segment. A
+//!   row-major matrix is one segment; a convolution has a segment per filter tap, its rows point into the image.
 //! - *panel*: the rows' elements side by side, `a_step` from one k to the next: packed or transposed A.
 //!
 //! Each output is one chain of fused multiply-adds in the order of k, whatever the tile's shape, so a
@@ -17,8 +17,10 @@ use crate::simd::{Scalar, Simd};
 
 /// What one call of a [`Kernel`] computes: `C (+)= A B`, then the epilogue.
 pub(crate) struct Tile {
-    /// Rows: `segs * mr` pointers, segment-major. Panel: `segs` pointers.
+    /// Per segment one pointer, or where `row_stride` is zero, one per row.
     pub a: *const *const f32,
+    /// Rows only: floats from one row to the next.
+    pub row_stride: usize,
     /// Panel only: floats between one k and the next.
     pub a_step: usize,
     /// Added to every pointer of `a`.
@@ -82,9 +84,14 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const PV: usize, const
         let mut b = t.b;
         for seg in 0..t.segs {
             let mut rows = [t.b; MR];
-            if ROWS {
+            if ROWS && t.row_stride == 0 {
                 for i in 0..MR {
                     rows[i] = (*t.a.add(seg * MR + i)).add(t.a_off);
+                }
+            } else if ROWS {
+                let base = (*t.a.add(seg)).add(t.a_off);
+                for i in 0..MR {
+                    rows[i] = base.add(i * t.row_stride);
                 }
             } else {
                 rows[0] = (*t.a.add(seg)).add(t.a_off);
@@ -106,7 +113,9 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const PV: usize, const
                 b = b.add(t.b_step);
             }
         }
-        if t.cols < NV * S::LANES {
+        // Columns of the last vector: the others are whole.
+        let tail = (t.cols + S::LANES).wrapping_sub(NV * S::LANES);
+        if t.cols < NV * S::LANES && !(S::MASKED && tail <= S::LANES && tail > 0) {
             let mut sums = [[s.zero(); NV]; MR];
             for i in 0..MR {
                 for j in 0..NV {
@@ -115,17 +124,27 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const PV: usize, const
             }
             return (t.finish)(t, sums.as_ptr().cast(), MR, NV * S::LANES);
         }
+        // Where partial accesses are free, the last vector is always one.
+        macro_rules! load {
+            ($p:expr, $j:ident) => {
+                if S::MASKED && $j + 1 == NV {
+                    s.load_partial($p.add($j * S::LANES), tail)
+                } else {
+                    s.load($p.add($j * S::LANES))
+                }
+            };
+        }
         if !t.sum.is_null() {
             for i in 0..MR {
                 let sum = t.sum.add(*t.sum_offsets.add(i));
                 for j in 0..NV {
-                    acc[i][j] = s.add(s.load(sum.add(j * S::LANES)), acc[i][j]);
+                    acc[i][j] = s.add(load!(sum, j), acc[i][j]);
                 }
             }
         }
         if !t.bias.is_null() {
             for j in 0..NV {
-                let bias = s.load(t.bias.add(j * S::LANES));
+                let bias = load!(t.bias, j);
                 for i in 0..MR {
                     acc[i][j] = s.add(acc[i][j], bias);
                 }
@@ -135,7 +154,7 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const PV: usize, const
             for i in 0..MR {
                 let r = t.residual.add(*t.offsets.add(i));
                 for j in 0..NV {
-                    acc[i][j] = s.add(acc[i][j], s.load(r.add(j * S::LANES)));
+                    acc[i][j] = s.add(acc[i][j], load!(r, j));
                 }
             }
         }
@@ -144,7 +163,12 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const PV: usize, const
             let c = t.c.add(*t.offsets.add(i));
             for j in 0..NV {
                 // The fast forms give their second operand where it is NaN: NaN stays NaN.
-                s.store(c.add(j * S::LANES), s.min_fast(high, s.max_fast(low, acc[i][j])));
+                let v = s.min_fast(high, s.max_fast(low, acc[i][j]));
+                if S::MASKED && j + 1 == NV {
+                    s.store_partial(c.add(j * S::LANES), v, tail);
+                } else {
+                    s.store(c.add(j * S::LANES), v);
+                }
             }
         }
     }

@@ -48,6 +48,7 @@ impl Simd for Avx512 {
     type M = __mmask16;
     const LANES: usize = 16;
     const REGISTERS: usize = 32;
+    const MASKED: bool = true;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
