@@ -122,9 +122,8 @@ pub struct Views {
 impl Views {
     /// Fails (returns `None`) where a written span overlaps any other span of the step.
     pub fn new(reads: Vec<Span>, writes: Vec<Span>) -> Option<Views> {
-        let overlap = |a: &Span, b: &Span| {
-            a.block == b.block && a.start < b.start + b.len && b.start < a.start + a.len
-        };
+        let overlap =
+            |a: &Span, b: &Span| a.block == b.block && a.start < b.start + b.len && b.start < a.start + a.len;
         for (i, w) in writes.iter().enumerate() {
             if reads.iter().any(|r| overlap(w, r)) || writes[..i].iter().any(|o| overlap(w, o)) {
                 return None;
