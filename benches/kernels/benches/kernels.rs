@@ -129,6 +129,34 @@ impl Bench {
         self.rows.push((name.into(), flop as f64, best, peak));
     }
 
+    /// The rate of every register tile, as a fraction of the peak. Compilers have been seen to spill one and
+    /// lose more than half: that fails the run.
+    fn tiles(&self) -> bool {
+        let (isa, k) = (self.isa, 256);
+        let panel = packed_panel(isa);
+        let mut sound = true;
+        for n in [panel / 2, panel] {
+            print!("tiles of {n:2} columns, % of peak by rows:");
+            let packed = values(packed_b_len(isa, k, n));
+            for m in 1..=14 {
+                let (a, mut c) = (values(m * k), zeros(m * n));
+                let (a, b, none) =
+                    (MatRef::row_major(&a, m, k), B::Packed { data: &packed, k, n }, Epilogue::none());
+                let mut best = f64::INFINITY;
+                for _ in 0..200 {
+                    let start = now();
+                    (0..16).for_each(|_| gemm(isa, a, b, &mut c, n, false, &none));
+                    best = best.min((now() - start).as_nanos() as f64 / 16.0);
+                }
+                let fraction = (2 * m * k * n) as f64 / best / peak(isa);
+                print!(" {:.0}", fraction * 100.0);
+                sound &= m < 6 || n < panel || fraction > 0.5;
+            }
+            println!();
+        }
+        sound
+    }
+
     fn gemm(&mut self, m: usize, k: usize, n: usize, rivals: bool) {
         let (a, b, mut c) = (values(m * k), values(k * n), zeros(m * n));
         let (flop, isa) = (2 * m * k * n, self.isa);
@@ -257,6 +285,12 @@ impl Bench {
     }
 }
 
+/// Columns of a full packed panel: the narrowest that needs no padding beyond one vector.
+fn packed_panel(isa: Isa) -> usize {
+    let lanes = dispatch!(isa, lanes, () -> usize);
+    packed_b_len(isa, 1, lanes + 1)
+}
+
 fn square(n: usize, size: usize, c: usize, k: usize, stride: usize, co: usize) -> Conv2d {
     let out = size.div_ceil(stride);
     let pad = ((out - 1) * stride + k).saturating_sub(size) / 2;
@@ -301,6 +335,7 @@ fn main() {
         (8u64 << 26) as f64 / start.elapsed().as_nanos() as f64
     );
     drop((from, to));
+    let sound = bench.tiles();
 
     for size in [256, 512, 1024] {
         bench.gemm(size, size, size, true);
@@ -333,4 +368,5 @@ fn main() {
         let rate = flop / best;
         println!("{name:60}{:>12.2}{rate:>12.1}{:>9.0}%", best / 1e3, rate / peak * 100.0);
     }
+    assert!(sound, "a register tile runs below half of the peak");
 }
