@@ -106,6 +106,13 @@ def test_a_step_on_no_samples_changes_no_weight(optimizer):
         np.testing.assert_array_equal(a, b)
 
 
+def test_moving_statistics_do_not_follow_no_samples():
+    model = cnn()
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.train_on_batch(np.zeros((0, 12, 12, 3), "float32"), np.zeros((0,), "int64"))
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
 def test_many_threads_call_one_model():
     model = cnn()
     batches = [data(n, seed=n)[0] for n in (1, 3, 8, 17) * 8]

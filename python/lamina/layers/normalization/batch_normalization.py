@@ -88,20 +88,23 @@ class BatchNormalization(ParametricLayer):
             mean, variance = self.moving_mean, self.moving_variance
         elif mask is None and not self.renorm:
             outputs, mean, variance = ops.batch_normalization_train(x, self.axis, beta, gamma, self.epsilon)
-            self._follow_batch(mean, variance)
+            self._follow_batch(x, mean, variance)
             return ops.cast(outputs, self.compute_dtype)
         else:
             mean, variance = self._moments(x, mask)
             if self.renorm:
                 gamma, beta = self._renormalize(mean, variance)
             else:
-                self._follow_batch(mean, variance)
+                self._follow_batch(x, mean, variance)
         outputs = ops.batch_normalization(x, mean, variance, self.axis, beta, gamma, self.epsilon)
         return ops.cast(outputs, self.compute_dtype)
 
-    def _follow_batch(self, mean, variance):
-        _follow(self.moving_mean, mean, self.momentum)
-        _follow(self.moving_variance, variance, self.momentum)
+    def _follow_batch(self, x, mean, variance):
+        # A batch of no samples has no mean to follow.
+        column = x[(slice(None), *(0,) * (len(x.shape) - 1))]
+        samples = ops.sum(ops.ones_like(column, dtype="float32"))
+        for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            _follow(moving, ops.where(samples > 0, value, moving), self.momentum)
 
     def _moments(self, x, mask):
         axis = axis_in_range(self.axis, x.shape, self)
