@@ -184,11 +184,7 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn max_lane(self, a: __m512) -> f32 {
         ins!({
-            if _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a) != 0 {
-                f32::NAN
-            } else {
-                _mm512_reduce_max_ps(a)
-            }
+            if _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a) != 0 { f32::NAN } else { _mm512_reduce_max_ps(a) }
         })
     }
 }
