@@ -100,9 +100,10 @@ impl B<'_> {
     }
 }
 
-/// Rows and panels of one block at most: its part of A, and where k is cut its sums, stay in L2.
+/// Rows, panels and elements of A of one block at most: its A, and where k is cut its sums, stay in L2.
 const BLOCK_ROWS: usize = 196;
 const BLOCK_PANELS: usize = 16;
+const BLOCK_LEN: usize = 100 << 10;
 
 /// Up to this many rows a row-major B is read where it lies: packing would cost more than it gains.
 const IN_PLACE_ROWS: usize = 256;
@@ -186,7 +187,8 @@ fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
     if tiles == 1 && work < 2 * TASK_NS {
         return row_block(isa, a, &b, ldc, out, (0, m, 1), 0..panels);
     }
-    let (row_blocks, mut col_blocks) = grid(tiles, BLOCK_ROWS / kernels.rows, panels, work);
+    let block = (BLOCK_LEN / k_block(k)).clamp(4 * kernels.rows, BLOCK_ROWS) / kernels.rows;
+    let (row_blocks, mut col_blocks) = grid(tiles, block, panels, work);
     if k > k_block(k) {
         col_blocks = col_blocks.max(panels.div_ceil(BLOCK_PANELS));
     }
@@ -246,8 +248,9 @@ fn row_block(
         }
     };
     let strided = a.col_stride != 1 && a.row_stride != 1;
-    // Rows a multiple of 4 KiB apart fall into one place of L1, which holds fewer lines than a tile has rows.
-    let alias = a.col_stride == 1 && a.row_stride.is_multiple_of(1024) && tiles > 1 && columns.len() >= 8;
+    // Elements a multiple of 4 KiB apart fall into one place of L1, which holds only a dozen lines.
+    let far = a.row_stride.max(a.col_stride).is_multiple_of(1024);
+    let alias = far && tiles > 1 && columns.len() >= 8;
     Partial::with(isa, steps, rows, &columns, |partial| {
         if strided || alias {
             scratch::with(rows * row_len, |packed: &mut [f32]| multiply(packed, partial));

@@ -133,8 +133,7 @@ impl<'a> Output<'a> {
 /// The length of the blocks that sums over `k` are cut into. It depends on nothing else: that keeps the
 /// bits of a row the same in every call, and the error of a long sum near that of a blocked one.
 pub(crate) fn k_block(k: usize) -> usize {
-    const TARGET: usize = 384;
-    if k <= 640 { k.max(1) } else { k.div_ceil(k.div_ceil(TARGET)).next_multiple_of(8) }
+    if k <= 1024 { k.max(1) } else { k.div_ceil(k.div_ceil(512)).next_multiple_of(8) }
 }
 
 /// The part of k that one pass runs over.

@@ -145,6 +145,12 @@ pub(crate) fn pack_a(
         let (row, mr) = split(rows, tiles, tile);
         let out = &mut out[row * len..(row + mr) * len];
         let start = (row0 + row) * a.row_stride + k0 * a.col_stride;
+        if a.row_stride == 1 {
+            for (p, column) in out.chunks_exact_mut(mr).enumerate() {
+                column.copy_from_slice(&a.data[start + p * a.col_stride..][..mr]);
+            }
+            continue;
+        }
         for (block, columns) in out.chunks_mut(16 * mr).enumerate() {
             for i in 0..mr {
                 let at = start + i * a.row_stride + block * 16 * a.col_stride;
