@@ -57,8 +57,7 @@ class StepShortcut:
     """`train_on_batch` or `test_on_batch` of one array and its labels: metrics start anew within the step."""
 
     def __init__(self, model, function, x, y):
-        self.model, self.compiled = model, function
-        self.kinds = _kind(x), _kind(y)
+        self.model, self.kinds = model, (_kind(x), _kind(y))
 
         def fresh(batch):
             model.reset_metrics()

@@ -43,12 +43,13 @@ impl PyFunction {
     fn run(&self, inputs: &Bound<'_, PyTuple>) -> PyResult<Vec<Tensor>> {
         let py = inputs.py();
         let tensors = self.inputs(inputs)?;
-        let plan = self.function.plan_for(&tensors).or_py(py)?;
-        if plan.is_small() {
-            plan.run(&tensors).or_py(py)
-        } else {
-            py.detach(|| plan.run(&tensors)).or_py(py)
-        }
+        self.run_on(py, &tensors)
+    }
+
+    fn run_on(&self, py: Python<'_>, tensors: &[Tensor]) -> PyResult<Vec<Tensor>> {
+        let plan = self.function.plan_for(tensors).or_py(py)?;
+        let run = || plan.run(tensors);
+        if plan.is_small() { run() } else { py.detach(run) }.or_py(py)
     }
 }
 
@@ -86,10 +87,7 @@ impl PyFunction {
         if !fits {
             return Ok(None);
         }
-        let tensors = [tensor];
-        let plan = self.function.plan_for(&tensors).or_py(py)?;
-        let run = || plan.run(&tensors);
-        let mut outputs = if plan.is_small() { run() } else { py.detach(run) }.or_py(py)?;
+        let mut outputs = self.run_on(py, &[tensor])?;
         Bound::new(py, PyTensor::new(outputs.swap_remove(0))).map(Some)
     }
 

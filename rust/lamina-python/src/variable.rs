@@ -3,12 +3,10 @@
 use crate::apply::cast;
 use crate::errors::{OrPy, value_error};
 use crate::operand::{Operand, concrete, dtype};
-use crate::tensor::PyTensor;
+use crate::tensor::{PyTensor, copy_if_foreign};
 use crate::trace::open_trace;
+use lamina_core::Variable;
 use lamina_core::shape::show;
-use lamina_core::tensor::Buffer;
-use lamina_core::{Tensor, Variable};
-use lamina_kernels::memory::AlignedBytes;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use std::sync::Arc;
@@ -18,16 +16,6 @@ use std::sync::Arc;
 pub struct PyVariable {
     /// The engine's variable.
     pub variable: Arc<Variable>,
-}
-
-/// A tensor that shares memory with nobody outside the engine.
-fn owned(tensor: Tensor) -> Tensor {
-    match &**tensor.buffer() {
-        Buffer::Owned(_) => tensor,
-        Buffer::Foreign(bytes) => {
-            Tensor::new(tensor.dtype(), tensor.shape(), Buffer::Owned(AlignedBytes::copy_of(bytes)))
-        }
-    }
 }
 
 #[pymethods]
@@ -40,7 +28,7 @@ impl PyVariable {
             Some(name) => tensor.cast(self::dtype(name)?),
             None => tensor,
         };
-        Ok(PyVariable { variable: Arc::new(Variable::new(owned(tensor))) })
+        Ok(PyVariable { variable: Arc::new(Variable::new(copy_if_foreign(&tensor))) })
     }
 
     #[getter]
@@ -94,7 +82,7 @@ impl PyVariable {
             trace.assign(&self.variable, value);
             return Ok(());
         }
-        let tensor = owned(concrete(py, operand)?);
+        let tensor = copy_if_foreign(&concrete(py, operand)?);
         py.detach(|| self.variable.set(tensor)).or_py(py)
     }
 }
