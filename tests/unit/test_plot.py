@@ -3,10 +3,11 @@
 import itertools
 import random
 import re
-import sys
-import types
+import struct
 import xml.etree.ElementTree as ET
+import zlib
 
+import numpy as np
 import pytest
 
 import lamina
@@ -17,7 +18,8 @@ from lamina.plot.graph import Options, arrange
 from lamina.plot.layout import layout
 from lamina.plot.neurons import columns_of
 from lamina.plot.neurons import place as place_columns
-from lamina.plot.svg import text_width
+from lamina.plot.png import to_png
+from lamina.plot.svg import Drawing, text_width
 from lamina.utils import plot_model
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -89,6 +91,15 @@ MODELS = [question, lenet, two_branches, nested, residual]
 def apart(a, b, margin=0.0):
     """Whether two (left, top, right, bottom) do not overlap."""
     return a[2] <= b[0] + margin or b[2] <= a[0] + margin or a[3] <= b[1] + margin or b[3] <= a[1] + margin
+
+
+def points_along(path, vertical):
+    """Points of the curve that `Drawing.arrow` draws through a path."""
+    for (ax, ay), (bx, by) in itertools.pairwise(path):
+        for t in np.linspace(0, 1, 25):
+            lead, ease = 1.5 * t * (1 - t) + t**3, t * t * (3 - 2 * t)
+            across, along = (ease, lead) if vertical else (lead, ease)
+            yield ax + across * (bx - ax), ay + along * (by - ay)
 
 
 def assert_apart(boxes):
@@ -187,6 +198,10 @@ def test_nothing_overlaps_in_a_graph(make, expand, rankdir):
                 assert box.inner.height + 16 <= bottom - top
                 check(box.inner)
         for (tail, _, head, _), path in zip(placed.edges, placed.paths, strict=True):
+            passed = [f for v, f in enumerate(placed.frames) if v not in (tail, head)] + labels
+            for x, y in points_along(path, options.vertical):
+                for f in passed:
+                    assert not (f[0] < x < f[2] and f[1] < y < f[3]), "an arrow runs over a box or a label"
             for frame, (x, y) in ((placed.frames[tail], path[0]), (placed.frames[head], path[-1])):
                 on_side = min(abs(x - frame[0]), abs(x - frame[2])) < 0.02
                 on_end = min(abs(y - frame[1]), abs(y - frame[3])) < 0.02
@@ -235,7 +250,7 @@ def test_nested_models():
     closed = texts(plot_model(model, None))
     assert "head" in closed and "a" not in closed
     opened = texts(plot_model(model, None, expand_nested=True))
-    assert {"Functional  head", "Sequential  encoder", "a", "b"} <= set(opened)
+    assert {"Functional: head", "Sequential: encoder", "a", "b"} <= set(opened)
     placed = arrange(model, Options(expand_nested=True))
     head = next(i for i, b in enumerate(placed.boxes) if b.inner and b.layer.name == "head")
     inner, frame = placed.boxes[head].inner, placed.frames[head]
@@ -375,7 +390,7 @@ def test_captions_of_blocks_are_apart():
     spans = []
     for b in blocks:
         half = max(text_width(t, 11) for t in captions(b)) / 2
-        middle = (b.front[0] + b.front[2]) / 2
+        middle = (b.extent[0] + b.extent[2]) / 2
         spans.append((middle - half, 0, middle + half, 1))
     assert_apart(spans)
     assert_apart([b.extent for b in blocks])
@@ -465,22 +480,69 @@ def test_notebooks_show_a_built_model():
     assert lamina.Sequential([layers.Dense(2)])._repr_html_() is None
 
 
-def test_png_needs_cairosvg(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "cairosvg", None)
-    with pytest.raises(ImportError, match=r"pip install cairosvg.*\.svg"):
-        plot_model(question(), tmp_path / "model.png")
-    calls = []
-    fake = types.SimpleNamespace(
-        svg2png=lambda **kw: calls.append(("png", kw)), svg2pdf=lambda **kw: calls.append(("pdf", kw))
-    )
-    monkeypatch.setitem(sys.modules, "cairosvg", fake)
-    picture = plot_model(question(), tmp_path / "model.png", dpi=192)
-    assert calls[0] == (
-        "png",
-        {"bytestring": picture.svg.encode(), "write_to": str(tmp_path / "model.png"), "scale": 2.0},
-    )
-    plot_model(question(), tmp_path / "model.pdf")
-    assert calls[1][0] == "pdf"
+def pixels(png):
+    """A PNG of 8 bits a channel as an array (height, width, channels); the format's own filters undone."""
+    assert png[:8] == b"\x89PNG\r\n\x1a\n"
+    chunks, at = {}, 8
+    while at < len(png):
+        (size,) = struct.unpack(">I", png[at : at + 4])
+        chunks.setdefault(png[at + 4 : at + 8], []).append(png[at + 8 : at + 8 + size])
+        at += size + 12
+    width, height, depth, color, *_, interlace = struct.unpack(">IIBBBBB", chunks[b"IHDR"][0])
+    assert (depth, interlace) == (8, 0)
+    step = {2: 3, 6: 4}[color]
+    raw = zlib.decompress(b"".join(chunks[b"IDAT"]))
+    above, rows = [0] * (width * step), []
+    for y in range(height):
+        kind, *line = raw[y * (width * step + 1) : (y + 1) * (width * step + 1)]
+        for i in range(len(line)):
+            a, b, c = (line[i - step], above[i], above[i - step]) if i >= step else (0, above[i], 0)
+            paeth = min((a, b, c), key=lambda v, p=a + b - c: abs(p - v))
+            line[i] = (line[i] + (0, a, b, (a + b) // 2, paeth)[kind]) % 256
+        rows.append(line)
+        above = line
+    return np.array(rows, "uint8").reshape(height, width, step)
+
+
+@pytest.mark.parametrize("view", ["graph", "neurons", "blocks"])
+def test_a_png_has_the_shapes_and_the_texts(view, tmp_path):
+    path = tmp_path / "model.png"
+    picture = plot_model(question(), path, view=view, dpi=96)
+    root = ET.fromstring(str(picture))
+    left, top, width, height = map(float, root.get("viewBox").split())
+    image = pixels(path.read_bytes())
+    assert image.shape[:2] == pytest.approx((height, width), abs=1)
+    ink = (image[..., :3] < 128).all(axis=-1)
+    assert 0.002 < ink.mean() < 0.2
+    for e in root.iter(SVG + "text"):
+        anchor, size = e.get("text-anchor", "start"), float(e.get("font-size"))
+        width = text_width(e.text, size, e.get("font-weight") == "bold")
+        x = float(e.get("x")) - left - (width / 2 if anchor == "middle" else 0)
+        y = float(e.get("y")) - top
+        box = image[round(y - 0.8 * size) : round(y), round(x) : round(x + width), :3]
+        assert box.min() < 170, f"{e.text!r} is not drawn"
+
+
+def test_text_is_as_wide_in_a_png_as_the_layout_believes():
+    drawing = Drawing()
+    drawing.text(0, 0, "Dense |W| (None, 224) Ag", 40)
+    drawing.text(0, 100, "Dense |W| (None, 224) Ag", 40, bold=True)
+    ink = (pixels(to_png(drawing.to_svg("widths"), 96))[..., :3] < 200).all(axis=-1)
+    for rows, bold in ((ink[:70], False), (ink[90:], True)):
+        columns = np.flatnonzero(rows.any(axis=0))
+        drawn, believed = columns[-1] - columns[0], text_width("Dense |W| (None, 224) Ag", 40, bold)
+        assert 0.93 * believed < drawn <= believed
+
+
+def test_dots_per_inch():
+    picture = plot_model(question(), None)
+    small, large = (struct.unpack(">II", picture.to_png(dpi)[16:24]) for dpi in (96, 192))
+    assert large == pytest.approx((2 * small[0], 2 * small[1]), abs=4)
+
+
+def test_letters_beyond_latin_are_no_error():
+    model = lamina.Sequential([lamina.Input((2,)), layers.Dense(1, name="層")])
+    assert len(plot_model(model, None).to_png(96)) > 1000
 
 
 def test_wrong_arguments(tmp_path):

@@ -38,7 +38,8 @@ def test_the_engine_side_knows_no_layers(module):
 def test_importing_lamina_loads_nothing_heavy():
     code = (
         "import sys, lamina, lamina.layers, lamina.models, lamina.optimizers;"
-        "print([m for m in ('rich', 'h5py', 'keras', 'jax', 'sklearn', 'html') if m in sys.modules])"
+        "heavy = ('rich', 'h5py', 'keras', 'jax', 'sklearn', 'html', 'resvg_py');"
+        "print([m for m in heavy if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""Pictures of models, as SVG, with nothing else to install."""
+"""Pictures of models, as SVG and PNG."""
 
 import os
 
@@ -12,6 +12,12 @@ class Picture:
 
     def __init__(self, svg):
         self.svg = svg
+
+    def to_png(self, dpi=200):
+        """The picture as the bytes of a PNG with so many dots per inch; it is laid out at 96."""
+        from lamina.plot.png import to_png
+
+        return to_png(self.svg, dpi)
 
     def __str__(self):
         return self.svg
@@ -41,8 +47,7 @@ def plot_model(
 
     Args:
         model: the model. One without a graph of layers (a subclass of `Model`) is drawn as one box.
-        to_file: path that ends in `.svg`, or, where the package cairosvg is installed, in `.png` or `.pdf`;
-            `None` writes nothing.
+        to_file: path that ends in `.svg` or `.png`; `None` writes nothing.
         show_shapes: write the shape of each tensor beside its arrow.
         show_dtype: write its dtype there.
         show_layer_names: write names of layers, not only types.
@@ -61,7 +66,6 @@ def plot_model(
     Raises:
         ValueError: the model is not built, an argument or the file's ending is unknown, or the model has
             layers that the view cannot draw.
-        ImportError: a PNG or PDF without cairosvg.
     """
     if kwargs:
         raise ValueError(f"Unrecognized keyword arguments: {kwargs}")
@@ -96,35 +100,14 @@ def plot_model(
         drawing = draw_blocks(model, options)
     picture = Picture(drawing.to_svg(f"Model {model.name}"))
     if to_file is not None:
-        _write(picture.svg, os.fspath(to_file), ending, dpi)
+        content = picture.svg.encode() if ending == ".svg" else picture.to_png(dpi)
+        with open(to_file, "wb") as file:
+            file.write(content)
     return picture
 
 
 def _ending(to_file):
     ending = os.path.splitext(os.fspath(to_file))[1].lower()
-    if ending not in (".svg", ".png", ".pdf"):
-        raise ValueError(
-            f"The file of a picture must end in .svg, .png or .pdf. Received: to_file={to_file!r}"
-        )
-    if ending != ".svg":
-        try:
-            import cairosvg  # noqa: F401
-        except (ImportError, OSError) as e:  # OSError: the package is there, the cairo library is not
-            raise ImportError(
-                f"A {ending} file needs the package cairosvg (`pip install cairosvg`). Without it, give a "
-                "file that ends in .svg: browsers, notebooks and office programs show it."
-            ) from e
+    if ending not in (".svg", ".png"):
+        raise ValueError(f"The file of a picture must end in .svg or .png. Received: to_file={to_file!r}")
     return ending
-
-
-def _write(svg, path, ending, dpi):
-    if ending == ".svg":
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(svg)
-        return
-    import cairosvg
-
-    if ending == ".png":
-        cairosvg.svg2png(bytestring=svg.encode(), write_to=path, scale=dpi / 96)
-    else:
-        cairosvg.svg2pdf(bytestring=svg.encode(), write_to=path)

@@ -1,8 +1,9 @@
 """The block picture: each feature map as a box to scale, from left to right."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
+from lamina.layers import ZeroPadding1D, ZeroPadding2D
 from lamina.plot.graph import COLORS, graph_of, kind_of
 from lamina.plot.svg import INK, PAPER, SOFT, Drawing, text_width
 
@@ -54,7 +55,7 @@ def blocks_of(model):
     for node in path:
         layer, shape = node.operation, node.output_tensors[0].shape
         size = _size(shape, channels_first, layer)
-        kind = kind_of(layer)
+        kind = "padding" if isinstance(layer, (ZeroPadding1D, ZeroPadding2D)) else kind_of(layer)
         plain = kind not in ("convolutional", "dense", "pooling", "input")
         if blocks and blocks[-1].size == size and plain:
             blocks[-1].names.append(layer.name)
@@ -63,8 +64,20 @@ def blocks_of(model):
     # A deep network in fewer blocks: neighbours of one shape as one, then of one image size.
     for same in (lambda b: b.size, lambda b: b.size[:2] if len(b.size) == 3 else b.size):
         if len(blocks) > _FULL:
-            blocks = _merge(blocks, same)
+            blocks = _merge(_with_padding(blocks), same)
     return blocks, len(graph._graph.nodes) - len(path)
+
+
+def _with_padding(blocks):
+    """The blocks, with those of zero padding as a part of what comes after them."""
+    joined, waiting = [], []
+    for block in blocks:
+        if block.kind == "padding":
+            waiting += block.names
+        else:
+            joined.append(replace(block, names=waiting + block.names))
+            waiting = []
+    return joined if not waiting else blocks
 
 
 def _merge(blocks, same):
@@ -131,11 +144,11 @@ def place(blocks):
         else:
             height, deep, width = max(block.size[0] * long, _LEAST), 0.0, 8.0
         across = width + deep * _SLANT[0]
-        # The texts below need room as well; they stand around the middle of the front side.
-        room = max(text_width(t, 11, bold=True) for t in captions(block)) + 14
-        left = x + max(0.0, (room - width) / 2)
+        # The texts below need room as well; they stand around the middle of what shows.
+        room = max(max(text_width(t, 11, bold=True) for t in captions(block)) + 14, across + 22)
+        left = x + (room - across) / 2
         block.front, block.depth = (left, -height / 2, left + width, height / 2), deep
-        x = max(left + across + 22, left + width / 2 + room / 2)
+        x += room
 
 
 def captions(block):
@@ -157,8 +170,9 @@ def draw_blocks(model, options):
         if end - start > 12:
             drawing.line((start + 3, 0), (end - 3, 0), head=5)
     for block in blocks:
-        fill, border = COLORS[block.kind]
+        fill, border = COLORS.get(block.kind, COLORS["other"])
         left, top, right, bottom = block.front
+        middle = (left + block.extent[2]) / 2
         dx, dy = block.depth * _SLANT[0], -block.depth * _SLANT[1]
         if block.depth:
             drawing.polygon(
@@ -173,7 +187,7 @@ def draw_blocks(model, options):
         for i, line in enumerate(captions(block)):
             if options.show_shapes if i == 0 else options.show_layer_names:
                 color = INK if i == 0 else SOFT
-                drawing.text((left + right) / 2, lowest + 22 + 15 * i, line, 11, i == 0, color, "middle")
+                drawing.text(middle, lowest + 22 + 15 * i, line, 11, i == 0, color, "middle")
     rows = max(len(captions(b)) for b in blocks)
     y = lowest + 22 + 15 * rows + 14
     drawing.text(blocks[0].front[0], y, _legend(blocks, beside), 10, color=SOFT)

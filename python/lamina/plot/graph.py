@@ -176,7 +176,8 @@ def _box(layer, node, which, used, options):
 
 
 def _title(box):
-    return "  ".join(text for text, _, _ in box.lines)
+    kind, *rest = [text for text, _, _ in box.lines]
+    return f"{kind}: {', '.join(rest)}" if rest else kind
 
 
 def _place(boxes, edges, options):

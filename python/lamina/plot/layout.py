@@ -4,6 +4,10 @@ The layered method of Sugiyama, Tagawa and Toda (1981): a row for each box by it
 edges over several rows cut up by invisible vertices, rows ordered by barycentres so that few edges cross, and
 places in a row after Brandes and Köpf (2002). Boxes are kept apart within rows and rows from each other, and
 an edge moves sideways only between rows: so no box touches another, and no edge a box that it passes.
+
+Why not a library: grandalf, the layered layout in pure Python, sends edges through boxes of unequal sizes,
+has no places on a box for several tensors, and is GPL or EPL; fast-sugiyama knows no sizes; Graphviz is a
+program to install.
 """
 
 from bisect import bisect_right, insort
