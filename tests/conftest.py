@@ -21,6 +21,9 @@ import pytest
 import lamina
 
 
+lamina.config.disable_traceback_filtering()  # a failing test shows where in lamina it failed
+
+
 @pytest.fixture(autouse=True)
 def _same_start():
     """Seeds everything and starts names anew, so that no test depends on the ones before it."""

@@ -79,17 +79,17 @@ def is_interactive_logging_enabled():
 
 
 def enable_traceback_filtering():
-    """Accepted for compatibility: lamina's tracebacks are short as they are."""
+    """Errors show the user's own lines, without the frames of lamina in between (the default)."""
     _settings["traceback_filtering"] = True
 
 
 def disable_traceback_filtering():
-    """Accepted for compatibility: lamina's tracebacks are short as they are."""
+    """Errors show every frame, lamina's too."""
     _settings["traceback_filtering"] = False
 
 
 def is_traceback_filtering_enabled():
-    """What was asked for with `enable_traceback_filtering`."""
+    """Whether errors hide the frames of lamina."""
     return _settings["traceback_filtering"]
 
 

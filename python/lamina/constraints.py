@@ -1,10 +1,11 @@
 """Projections that keep weights in a set; applied after each update."""
 
 from lamina import backend, ops
+from lamina.engine.tracebacks import UserMade
 from lamina.lookup import Family
 
 
-class Constraint:
+class Constraint(UserMade):
     """Base class: a callable that takes a weight and gives the nearest allowed one, with a `get_config`."""
 
     def __call__(self, w):

@@ -1,8 +1,8 @@
 """Errors are data: what was wrong, where, what came in, what would have been accepted, and a fix to paste."""
 
 
-class ShapeError(ValueError):
-    """Shapes or dtypes do not fit. Raised before anything is computed.
+class ExplainedError(ValueError):
+    """An error whose parts are data. Raised before anything is computed.
 
     Args:
         message: the first line, with the words that people search for.
@@ -13,6 +13,7 @@ class ShapeError(ValueError):
         expected: what would have been accepted, in words.
         producer: the layer that made the value (its name or itself).
         cause: the likely mistake.
+        trail: the sizes on the way there, layer by layer: `"28x28 -> conv2d 26x26"`.
         fix: code that can be pasted.
 
     Each is an attribute; `str()` renders them.
@@ -30,12 +31,13 @@ class ShapeError(ValueError):
         axes=None,
         producer=None,
         cause=None,
+        trail=None,
         fix=None,
     ):
         super().__init__(message)
         self.message, self.op, self.layer, self.argument = str(message), op, layer, argument
         self.expected, self.got, self.axes = expected, got, axes
-        self.producer, self.cause, self.fix = producer, cause, fix
+        self.producer, self.cause, self.trail, self.fix = producer, cause, trail, fix
 
     def __str__(self):
         lines = [self.message]
@@ -44,6 +46,7 @@ class ShapeError(ValueError):
             ("got", _shapes(self.got, self.axes)),
             ("expected", self.expected),
             ("cause", self.cause),
+            ("sizes", self.trail),
             ("fix", self.fix),
         ):
             if text:
@@ -68,11 +71,19 @@ class ShapeError(ValueError):
         for name in ("layer", "producer"):
             if fields[name] is not None:
                 fields[name] = _text(fields[name])
-        return _rebuild, (self.message, fields)
+        return _rebuild, (type(self), self.message, fields)
 
 
-def _rebuild(message, fields):
-    return ShapeError(message, **fields)
+class ShapeError(ExplainedError):
+    """Shapes or dtypes do not fit."""
+
+
+class DataError(ExplainedError):
+    """Values that cannot be right: NaN, a label without a class, an id outside its table."""
+
+
+def _rebuild(cls, message, fields):
+    return cls(message, **fields)
 
 
 def _text(who):
@@ -117,12 +128,61 @@ class FileFormatError(ValueError):
     """A file is truncated, corrupted, foreign or unsafe; the message says what is wrong where."""
 
 
+# What Keras 1 called things. Too far from today's names to be guessed from their letters.
+_RENAMED = {
+    "W_constraint": "kernel_constraint",
+    "W_regularizer": "kernel_regularizer",
+    "atrous_rate": "dilation_rate",
+    "b_constraint": "bias_constraint",
+    "b_regularizer": "bias_regularizer",
+    "bias": "use_bias",
+    "border_mode": "padding",
+    "dim_ordering": "data_format",
+    "init": "kernel_initializer",
+    "inner_init": "recurrent_initializer",
+    "lr": "learning_rate",
+    "nb_epoch": "epochs",
+    "nb_filter": "filters",
+    "nb_val_samples": "validation_steps",
+    "output_dim": "units",
+    "p": "rate",
+    "pool_length": "pool_size",
+    "samples_per_epoch": "steps_per_epoch",
+    "subsample": "strides",
+    "subsample_length": "strides",
+}
+
+
 def did_you_mean(name, known):
     """`" Did you mean 'relu'?"` when `name` looks like one of the `known` names, else `""`."""
-    import difflib
+    name, names = str(name), [str(k) for k in known]
+    if _RENAMED.get(name) in names:
+        return f" `{name}` is called `{_RENAMED[name]}`."
+    best = min(names, key=lambda known: _typos(name, known), default="")
+    # A third of the letters may be wrong; names that begin alike may differ more.
+    if best and (_typos(name, best) <= max(1, len(name) // 3) or _begins_like(name, best)):
+        return f" Did you mean '{best}'?"
+    return ""
 
-    names = [str(k) for k in known]
-    found = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
-    if not found:  # a wrong case only: "Adam" for "adam"
-        found = [n for n in names if n.lower() == str(name).lower()][:1]
-    return f" Did you mean '{found[0]}'?" if found else ""
+
+def _typos(a, b):
+    """How many letters to insert, drop, replace or swap with their neighbour; another case counts a quarter.
+
+    The optimal string alignment distance.
+    """
+    older, old = [], list(range(len(b) + 1))
+    for i, c in enumerate(a, start=1):
+        row = [i]
+        for j, d in enumerate(b, start=1):
+            wrong = 0 if c == d else 0.25 if c.lower() == d.lower() else 1
+            row.append(min(old[j] + 1, row[j - 1] + 1, old[j - 1] + wrong))
+            if i > 1 and j > 1 and c == b[j - 2] and d == a[i - 2]:
+                row[j] = min(row[j], older[j - 2] + 1)
+        older, old = old, row
+    return old[-1]
+
+
+def _begins_like(a, b):
+    same = [x == y for x, y in zip(a.lower(), b.lower(), strict=False)]
+    n = [*same, False].index(False)
+    return n >= 4 and n > len(b) // 2

@@ -8,10 +8,11 @@ import numpy as np
 
 from lamina import ops, random
 from lamina.backend import standardize_dtype
+from lamina.engine.tracebacks import UserMade
 from lamina.lookup import Family
 
 
-class Initializer:
+class Initializer(UserMade):
     """Base class: a callable `f(shape, dtype=None)` that gives a tensor, with a `get_config`."""
 
     def __call__(self, shape, dtype=None):

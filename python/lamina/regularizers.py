@@ -3,10 +3,11 @@
 import math
 
 from lamina import ops
+from lamina.engine.tracebacks import UserMade
 from lamina.lookup import Family
 
 
-class Regularizer:
+class Regularizer(UserMade):
     """Base class: a callable that takes a tensor and gives a scalar penalty, with a `get_config`."""
 
     def __call__(self, x):

@@ -125,7 +125,7 @@ def test_a_scalar_is_compared_with_everything():
         ("losses", "mean_sqared_error", "mean_squared_error"),
         ("losses", "CategoricalCrossEntropy", "CategoricalCrossentropy"),
         ("metrics", "acuracy", "accuracy"),
-        ("optimizers", "Adm", "adam"),
+        ("optimizers", "adma", "adam"),
     ],
 )
 def test_misspelt_names(get, typo, meant):

@@ -151,7 +151,7 @@ def test_the_network_of_the_question():
         "`units=4` is how many values come out along the last axis. Each of the 4 units is connected to all "
         "3 features",
         "So 3 features become 4 units: (None, 3) -> (None, 4).",
-        "The activation relu works on each value by itself; the shape stays.",
+        "The activation relu works on each value by itself (negative values become 0); the shape stays.",
         "Weights: `kernel` (3, 4) = 3*4 = 12, `bias` (4,) = 4. Together 3*4 + 4 = 16.",
         "In from 'one': (None, 4) = (batch, features).",
         "Together 4*1 + 1 = 5.",
@@ -181,12 +181,12 @@ def test_convolution_says_each_padding_with_its_numbers():
     text = text_of(layers.Conv1D(4, 3, padding="causal").explain((10, 3)))
     assert "puts 2 zeros before the first step" in text
     text = text_of(layers.Conv2D(4, 3, padding="same", strides=2).explain((10, 10, 3)))
-    assert "0 before and 1 after along height" in text
+    assert "Added here: 0 before and 1 after along height and width." in text
 
 
 def test_an_unknown_size_stays_a_formula():
     text = text_of(layers.Conv1D(4, 3).explain((None, 3)))
-    assert "time = floor((? - 3) / 1) + 1, known when data comes" in text
+    assert "time = ? - 3 + 1, known when data comes" in text
 
 
 def test_shared_layers_branches_and_nested_models():
@@ -259,7 +259,7 @@ def test_flatten_over_an_unknown_axis():
 def test_frozen_weights_are_said():
     layer = layers.Dense(4, trainable=False)
     assert "They are frozen" in text_of(layer.explain((3,)))
-    assert "change 16 of them" in text_of(layers.BatchNormalization().explain((8,)))
+    assert "learns 16 of them" in text_of(layers.BatchNormalization().explain((8,)))
 
 
 def test_the_fixed_batch_is_said():

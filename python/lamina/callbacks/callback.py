@@ -1,11 +1,12 @@
 """`Callback`, and the list that calls many of them."""
 
 from lamina import tree
+from lamina.engine.tracebacks import UserMade
 
 _BATCH_ALIASES = {"on_train_batch_begin": "on_batch_begin", "on_train_batch_end": "on_batch_end"}
 
 
-class Callback:
+class Callback(UserMade):
     """Base class of callbacks: override the methods at whose time something should happen.
 
     Attributes:

@@ -1,12 +1,12 @@
 """Callbacks that watch a value and act when it improves, or does not."""
 
 import os
-import warnings
 
 import numpy as np
 
 from lamina import ops
 from lamina.callbacks.callback import Callback
+from lamina.engine.tracebacks import warn
 from lamina.utils.io_utils import print_msg
 
 
@@ -23,9 +23,7 @@ class MonitorCallback(Callback):
     def __init__(self, monitor="val_loss", mode="auto", baseline=None, min_delta=0):
         super().__init__()
         if mode not in ("auto", "min", "max"):
-            warnings.warn(
-                f"{type(self).__name__} mode '{mode}' is unknown, fallback to auto mode.", stacklevel=3
-            )
+            warn(f"{type(self).__name__} mode '{mode}' is unknown, fallback to auto mode.")
             mode = "auto"
         self.monitor, self.mode, self.best = monitor, mode, baseline
         self.min_delta = abs(min_delta)
@@ -62,10 +60,9 @@ class MonitorCallback(Callback):
     def _current(self, logs, what):
         value = (logs or {}).get(self.monitor)
         if value is None:
-            warnings.warn(
+            warn(
                 f"{what} conditioned on metric `{self.monitor}` which is not available. "
                 f"Available metrics are: {','.join(logs or {})}",
-                stacklevel=3,
             )
         return value
 
@@ -286,7 +283,7 @@ class ModelCheckpoint(MonitorCallback):
         self._set_monitor_op()
         current = logs.get(self.monitor)
         if current is None:
-            warnings.warn(f"Can save best model only with {self.monitor} available.", stacklevel=4)
+            warn(f"Can save best model only with {self.monitor} available.")
             return True
         best = "None" if self.best is None else f"{self.best:.5f}"
         improved = self._is_improvement(current, self.best)

@@ -10,6 +10,7 @@ from lamina import tree
 from lamina.engine import naming
 from lamina.engine.keras_tensor import KerasTensor, any_symbolic_tensors
 from lamina.engine.scope import state
+from lamina.engine.tracebacks import shorten
 
 KerasHistory = namedtuple("KerasHistory", ["operation", "node_index", "tensor_index"])
 KerasHistory.__doc__ = (
@@ -353,11 +354,15 @@ def op(fn):
 
     @functools.wraps(fn)
     def wrapper(*args, **kwargs):
-        if any_symbolic_tensors(args, kwargs):
-            return _record(wrapper, args, kwargs)
-        if state.redirect:
-            args, kwargs = tree.map_structure(_read, args), tree.map_structure(_read, kwargs)
-        return fn(*args, **kwargs)
+        try:
+            if any_symbolic_tensors(args, kwargs):
+                return _record(wrapper, args, kwargs)
+            if state.redirect:
+                args, kwargs = tree.map_structure(_read, args), tree.map_structure(_read, kwargs)
+            return fn(*args, **kwargs)
+        except Exception as e:
+            shorten(e)
+            raise
 
     wrapper.is_op = True
     return wrapper

@@ -99,7 +99,7 @@ def _numbered(call, number, expand_nested, first):
 
 
 def _section(call, number, shared=None):
-    from lamina.explain.families import describe
+    from lamina.explain.families import describe  # with all that the families teach it
 
     layer = call.layer
     is_input = not call.inputs
@@ -146,7 +146,8 @@ def _weights(layer):
     fixed = sum(math.prod(w.shape) for w in layer.non_trainable_weights)
     frozen = ""
     if fixed and layer.trainable:
-        frozen = f" Training's gradients change {total - fixed or 'none'} of them."
+        learnt = total - fixed
+        frozen = f" Training learns {learnt:,} of them." if learnt else " Training learns none of them."
     elif not layer.trainable:
         frozen = " They are frozen (`trainable=False`)."
     return f"Weights: {', '.join(parts)}{rest}.{together}{frozen}"

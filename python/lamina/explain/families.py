@@ -1,11 +1,11 @@
-"""What a layer makes of a shape, in sentences: one function per family of layers."""
+"""Explanations of layers that make new shapes: one function per family."""
 
-import functools
 import math
 
 from lamina import layers
-from lamina.engine.operation import FunctionOperation
 from lamina.explain import windows
+from lamina.explain.describe import describe
+from lamina.explain.values import activation
 from lamina.explain.words import amount, count, joined, product, value
 from lamina.layers.convolutional.conv import Conv
 from lamina.layers.convolutional.depthwise import DepthwiseConv, SeparableConv
@@ -14,25 +14,6 @@ from lamina.layers.merging.base import Merge
 from lamina.layers.pooling.global_pooling import GlobalPooling
 from lamina.layers.pooling.pooling import Pooling
 from lamina.models import Model
-
-
-@functools.singledispatch
-def describe(layer, call):
-    """Sentences about a call of `layer`; without its input shapes and without the sum of its weights."""
-    kind = type(layer).__name__
-    first = (getattr(layer, "__doc__", None) or "").strip().split("\n\n")[0].replace("\n", " ")
-    if isinstance(layer, FunctionOperation):
-        says = f"The function `{kind}`, called on the tensors of the model"
-    elif type(layer).__module__.startswith("lamina.") and first:
-        says = " ".join(first.split())
-    else:
-        says = f"{kind} is a layer that lamina knows by its call alone"
-    if not call.inputs or not call.outputs:
-        return [f"{says.rstrip('.')}. Its shapes are known when it is called."]
-    if call.inputs == call.outputs:
-        return [f"{says.rstrip('.')}. The shape stays."]
-    return [f"{says.rstrip('.')}. Out: {joined(map(str, call.outputs))}."]
-
 
 describe.register(Conv, windows.convolution)
 describe.register(DepthwiseConv, windows.depthwise)
@@ -87,7 +68,7 @@ def _(layer, call):
                 f"To connect each unit to all {product(shape[1:])} values of a sample, put a `Flatten()` "
                 f"before: the kernel would be ({flat}, {units}) and the output ({shape[0]}, {units})."
             )
-    return [*sentences, windows.activation(layer)]
+    return [*sentences, activation(layer.activation)]
 
 
 @describe.register(layers.Embedding)
@@ -159,7 +140,7 @@ def _(layer, call):
         for i, (name, (a, b)) in enumerate(zip(names, pairs, strict=True))
     ]
     verb = "Zeros are added" if adds else "Values are cut off"
-    return [f"{verb} before and after: {'; '.join(texts)}. {call.input} -> {call.output}."]
+    return [f"{verb} at both ends: {'; '.join(texts)}. {call.input} -> {call.output}."]
 
 
 @describe.register(layers.UpSampling1D)
@@ -172,7 +153,14 @@ def _(layer, call):
         f"{name} = {value(call.input[first + i])}*{size} = {value(call.output[first + i])}"
         for i, (name, size) in enumerate(zip(names, sizes, strict=True))
     ]
-    return [f"It enlarges: {'; '.join(texts)}. {call.input} -> {call.output}."]
+    how = (
+        "it is repeated"
+        if getattr(layer, "interpolation", "nearest") == "nearest"
+        else (f'values between are worked out (`interpolation="{layer.interpolation}"`)')
+    )
+    what = "step" if len(sizes) == 1 else "pixel"
+    times = "x".join(map(str, sizes))
+    return [f"Each {what} becomes {times}: {how}. So {'; '.join(texts)}: {call.input} -> {call.output}."]
 
 
 # --------------------------------------------------------------------------------------------------- merges
@@ -222,92 +210,9 @@ def _(layer, call):
     ]
 
 
-# ---------------------------------------------------------------------------------------------- shape stays
-
-
-@describe.register(layers.BatchNormalization)
-def _(layer, call):
-    axis = layer.axis % len(call.input)
-    size = call.input[axis]
-    learned = [n for n, on in (("gamma (its scale)", layer.scale), ("beta (its offset)", layer.center)) if on]
-    trained = f"{joined(learned)} are learnt by training; " if len(learned) == 2 else ""
-    trained = f"{learned[0]} is learnt by training; " if len(learned) == 1 else trained
-    return [
-        f"It brings each of the {size} channels (axis {axis}) to mean 0 and variance 1, then scales and "
-        "shifts it. In training, mean and variance are those of the batch; afterwards, running means kept "
-        "from training. The shape stays.",
-        f"Per channel: {trained}the moving mean and variance are measured. That is "
-        f"{len(layer.weights)} numbers for each of {size} channels.",
-    ]
-
-
-@describe.register(layers.LayerNormalization)
-@describe.register(layers.RMSNormalization)
-@describe.register(layers.GroupNormalization)
-@describe.register(layers.UnitNormalization)
-def _(layer, call):
-    kind = type(layer).__name__
-    axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
-    axes = [a % len(call.input) for a in axes]
-    over = f"axis {axes[0]}" if len(axes) == 1 else f"axes {joined(map(str, axes))}"
-    if kind == "GroupNormalization":
-        size = call.input[axes[0]]
-        what = (
-            f"`groups={layer.groups}` groups of {size}/{layer.groups} = {size // layer.groups} channels "
-            "are brought to mean 0 and variance 1, each sample by itself"
-        )
-    elif kind == "LayerNormalization":
-        what = f"The values along {over} are brought to mean 0 and variance 1, each sample by itself"
-    elif kind == "RMSNormalization":
-        what = f"The values along {over} are divided by the root of their mean square"
-    else:
-        what = f"The values along {over} are divided by their length, so that their squares add up to 1"
-    learned = " The result is scaled and shifted by what training learns." if layer.weights else ""
-    return [f"{what}. The shape stays.{learned}"]
-
-
-@describe.register(layers.Dropout)
-@describe.register(layers.SpatialDropout1D)
-@describe.register(layers.SpatialDropout2D)
-@describe.register(layers.AlphaDropout)
-def _(layer, call):
-    what = "whole channels" if "Spatial" in type(layer).__name__ else "single values"
-    return [
-        f"In training it drops {what} at random, each with probability `rate={layer.rate}`; in prediction it "
-        "does nothing. The shape stays."
-    ]
-
-
-@describe.register(layers.GaussianNoise)
-@describe.register(layers.GaussianDropout)
-def _(layer, call):
-    verb = "adds" if isinstance(layer, layers.GaussianNoise) else "multiplies by"
-    return [f"In training it {verb} random noise; in prediction it does nothing. The shape stays."]
-
-
-@describe.register(layers.Activation)
-@describe.register(layers.ReLU)
-@describe.register(layers.ELU)
-@describe.register(layers.LeakyReLU)
-def _(layer, call):
-    sentence = windows.activation(layer) if isinstance(layer, layers.Activation) else None
-    return [sentence or "It works on each value by itself. The shape stays."]
-
-
-@describe.register(layers.Softmax)
-def _(layer, call):
-    return ["It turns the values along its axis into shares that add up to 1. The shape stays."]
-
-
-@describe.register(layers.PReLU)
-def _(layer, call):
-    return [
-        "It keeps positive values and multiplies negative ones by slopes that are learnt, one for each place "
-        f"along the axes that `shared_axes` does not share: {layer.weights[0].shape}. The shape stays."
-    ]
-
-
 @describe.register(Model)
 def _(layer, call):
-    inside = count(len(layer.layers), "layer")
-    return [f"A model used as a layer: {inside} one after the other. Out: {joined(map(str, call.outputs))}."]
+    inside = count(
+        len([inner for inner in layer.layers if not isinstance(inner, layers.InputLayer)]), "layer"
+    )
+    return [f"A model of {inside}, used here as one layer. Out: {joined(map(str, call.outputs))}."]

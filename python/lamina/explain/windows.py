@@ -1,7 +1,7 @@
 """Explanations of layers that slide a window: convolutions and pooling."""
 
-from lamina import activations
-from lamina.explain.words import count, joined, value
+from lamina.explain.values import activation
+from lamina.explain.words import count, joined, product, value
 from lamina.layers.convolutional.base import SPATIAL_AXES
 
 
@@ -25,47 +25,69 @@ def window_text(sizes):
 def sliding(layer, call, window, dilation=None):
     """What padding and strides make of each spatial axis, as a formula with its numbers."""
     dilation = dilation or (1,) * layer.rank
-    names = joined(SPATIAL_AXES[layer.rank])
     sentences = []
+    unit = "step" if layer.rank == 1 else "pixel"
     reach = [d * (k - 1) + 1 for k, d in zip(window, dilation, strict=True)]
     if max(dilation) > 1:
-        covers = joined(
-            f"{d}*({k} - 1) + 1 = {r}" for k, d, r in zip(window, dilation, reach, strict=True) if d > 1
+        covers = {
+            f"{d}*({k} - 1) + 1 = {r}": None for k, d, r in zip(window, dilation, reach, strict=True) if d > 1
+        }
+        sentences.append(
+            f"`dilation_rate={dilation}` leaves gaps: the window takes every {_nth(max(dilation))} {unit}, "
+            f"and so covers {joined(covers)} of them."
         )
-        sentences.append(f"`dilation_rate={dilation}` leaves gaps in the window, so that it covers {covers}.")
-    step = "one step at a time" if max(layer.strides) == 1 else f"by `strides={layer.strides}`"
+    moves = f"The window moves by {_steps(layer.strides, unit)}"
     if layer.padding == "valid":
-        rule = f'The window moves {step} and stays inside (`padding="valid"`)'
+        rule = f'{moves} and stays inside (`padding="valid"`)'
     elif layer.padding == "causal":
         rule = (
-            f'`padding="causal"` puts {count(reach[0] - 1, "zero")} before the first step, so that no output '
-            f"sees a later step; the window moves {step}"
+            f'{moves}. `padding="causal"` puts {count(reach[0] - 1, "zero")} before the first step, so that '
+            "no output sees a later step"
         )
     else:
-        ends = "adds zeros at both ends" if hasattr(layer, "kernel_size") else "lets it reach over both ends"
-        rule = (
-            f'The window moves {step}; `padding="same"` {ends} of {names}, so that only strides shorten what '
-            "comes out"
+        ends = (
+            "zeros are added at the ends" if hasattr(layer, "kernel_size") else "it may reach over the ends"
         )
+        kept = "the size stays" if max(layer.strides) == 1 else "only the strides make the size smaller"
+        rule = f'{moves}. `padding="same"`: {ends}, so that {kept}'
     formulas = {}
     for (name, size, out), r, s in zip(spatial(layer, call), reach, layer.strides, strict=True):
         formulas.setdefault(_formula(layer.padding, size, out, r, s), []).append(name)
     texts = "; ".join(f"{joined(axes)} = {text}" for text, axes in formulas.items())
-    sentences.append(f"{rule}: {texts}.")
+    sentences.append(f"{rule}: {texts}.{_rounding(texts)}")
     margins = _margins(layer, call, reach)
     if margins:
         sentences.append(margins)
     return sentences
 
 
+def _nth(number):
+    return {2: "2nd", 3: "3rd"}.get(number, f"{number}th")
+
+
+def _steps(strides, unit):
+    """`one pixel at a time`, `2 pixels at a time (`strides=(2, 2)`)`."""
+    if max(strides) == 1:
+        return f"one {unit} at a time"
+    return f"{joined(dict.fromkeys(map(str, strides)))} {unit}s at a time (`strides={strides}`)"
+
+
+def _rounding(texts):
+    if "floor(" in texts:
+        return " (floor rounds down: what is left at the end fills no window.)"
+    return " (ceil rounds up.)" if "ceil(" in texts else ""
+
+
 def _formula(padding, size, out, reach, stride):
     size = value(size)
     if padding == "valid":
-        text = f"floor(({size} - {reach}) / {stride}) + 1"
-    elif padding == "causal" and stride == 1:
+        text = f"{size} - {reach} + 1" if stride == 1 else f"floor(({size} - {reach}) / {stride}) + 1"
+    elif stride > 1:
+        text = f"ceil({size} / {stride})"
+    elif padding == "causal":
         text = f"{size} + {reach - 1} - {reach} + 1"
     else:
-        text = f"ceil({size} / {stride})"
+        return value(out) if out is not None else "as many as come in"
     return f"{text} = {value(out)}" if out is not None else f"{text}, known when data comes"
 
 
@@ -73,14 +95,16 @@ def _margins(layer, call, reach):
     """How many positions `same` padding adds."""
     if layer.padding != "same" or any(size is None for _, size, _ in spatial(layer, call)):
         return None
-    parts = []
+    parts = {}
     for (name, size, out), r, s in zip(spatial(layer, call), reach, layer.strides, strict=True):
         total = max((out - 1) * s + r - size, 0)
-        parts.append((name, total // 2, total - total // 2))
-    if not any(before or after for _, before, after in parts):
-        return "Here the windows end exactly at the ends."
-    texts = joined(f"{before} before and {after} after along {name}" for name, before, after in parts)
-    return f"The windows reach over the ends by {texts}."
+        parts.setdefault((total // 2, total - total // 2), []).append(name)
+    if list(parts) == [(0, 0)]:
+        return "Here the windows end exactly at the ends: nothing is added."
+    texts = joined(
+        f"{before} before and {after} after along {joined(names)}" for (before, after), names in parts.items()
+    )
+    return f"Added here: {texts}." if hasattr(layer, "kernel_size") else f"It reaches over by {texts}."
 
 
 def convolution(layer, call):
@@ -88,40 +112,52 @@ def convolution(layer, call):
     given, window = channels(layer, call.input), window_text(layer.kernel_size)
     seen = given // layer.groups
     unit = "steps" if layer.rank == 1 else "pixels"
-    taps = "*".join(map(str, (*layer.kernel_size, seen)))
-    size = seen
-    for k in layer.kernel_size:
-        size *= k
-    grouped = (
-        f" `groups={layer.groups}` splits the {given} channels: each filter sees {given}/{layer.groups} = "
-        f"{seen}."
-        if layer.groups > 1
-        else ""
-    )
-    bias = " and one bias" if layer.use_bias else ""
+    sees = f"all {count(given, 'channel')}" if given > 1 else "the one channel"
+    grouped = None
+    if layer.groups > 1:
+        sees = f"{count(seen, 'channel')}"
+        grouped = (
+            f"`groups={layer.groups}` splits the {given} channels that come in, and the filters: each filter "
+            f"sees {given}/{layer.groups} = {seen} of them."
+        )
+    bias = ", and one bias that is added" if layer.use_bias else ""
     return [
-        f"`filters={layer.filters}` is how many values come out at each place, along the channel axis; "
-        f"`kernel_size={layer.kernel_size}` is the window of {window} {unit} that each filter looks "
-        f"at.{grouped} A filter has a weight for every value that it sees: {taps} = {size:,}{bias}. "
-        "The same filter is used at every place, so the number of weights does not depend on the size of the "
-        "input.",
+        f"`filters={layer.filters}` is how many values come out at each place, along the channel axis. Each "
+        f"filter looks at a window of {window} {unit} (`kernel_size={layer.kernel_size}`) in {sees}, and has "
+        f"a weight for every value that it sees: {product((*layer.kernel_size, seen))}{bias}. The same filter "
+        "is used at every place, so the number of weights does not depend on the size of the input.",
+        grouped,
         *sliding(layer, call, layer.kernel_size, layer.dilation_rate),
-        f"{count(given, 'channel')} become {count(layer.filters, 'filter')}: {call.output}.",
-        activation(layer),
+        f"{count(given, 'channel')} {_become(given)} {count(layer.filters, 'channel')}: {call.output}.",
+        activation(layer.activation),
     ]
 
 
 def depthwise(layer, call):
     """DepthwiseConv1D and 2D."""
     given, m = channels(layer, call.input), layer.depth_multiplier
+    bias = "; each channel that comes out has a bias" if layer.use_bias else ""
     return [
-        f"Each of the {given} channels is filtered by itself, by `depth_multiplier={m}` "
-        f"{'window' if m == 1 else 'windows'} of {window_text(layer.kernel_size)}; channels are not mixed. "
-        f"So {given}*{m} = {given * m} channels come out.",
+        f"{_by_itself(layer, given, m)}; channels are not mixed. So {given}*{m} = {given * m} channels come "
+        f"out{bias}.",
         *sliding(layer, call, layer.kernel_size, layer.dilation_rate),
         f"The output is {call.output}.",
-        activation(layer),
+        activation(layer.activation),
     ]
+
+
+def _by_itself(layer, given, m):
+    window = f"a window of {window_text(layer.kernel_size)} that has"
+    windows = window if m == 1 else f"{m} windows of {window_text(layer.kernel_size)} that have"
+    each = "The one channel" if given == 1 else f"Each of the {given} channels"
+    return (
+        f"{each} is filtered by itself, by `depth_multiplier={m}`: {windows} "
+        f"{product(layer.kernel_size)} weights{'' if m == 1 else ' each'}"
+    )
+
+
+def _become(number):
+    return "becomes" if number == 1 else "become"
 
 
 def separable(layer, call):
@@ -129,19 +165,19 @@ def separable(layer, call):
     given, m = channels(layer, call.input), layer.depth_multiplier
     one = window_text((1,) * layer.rank)
     return [
-        f"Two steps. First each of the {given} channels is filtered by itself with `depth_multiplier={m}` "
-        f"{'window' if m == 1 else 'windows'} of {window_text(layer.kernel_size)}, which gives {given}*{m} = "
-        f"{given * m} channels. Then windows of {one} mix those into `filters={layer.filters}` channels.",
+        f"Two steps. First: {_by_itself(layer, given, m)}. That gives {given}*{m} = {given * m} channels. "
+        f"Then windows of {one} mix those into `filters={layer.filters}` channels, with a weight from each of the "
+        f"{given * m} to each of the {layer.filters}.",
         *sliding(layer, call, layer.kernel_size, layer.dilation_rate),
         f"The output is {call.output}.",
-        activation(layer),
+        activation(layer.activation),
     ]
 
 
 def transposed(layer, call):
     """Conv1DTranspose and 2D."""
-    given = channels(layer, call.input)
-    parts = []
+    given, window = channels(layer, call.input), window_text(layer.kernel_size)
+    formulas = {}
     for i, (name, size, out) in enumerate(spatial(layer, call)):
         k, s, d = layer.kernel_size[i], layer.strides[i], layer.dilation_rate[i]
         reach = d * (k - 1) + 1
@@ -151,13 +187,19 @@ def transposed(layer, call):
             text = f"{value(size)}*{s} = {value(out)}"
         else:
             text = f"{value(size)}*{s} + max({reach} - {s}, 0) = {value(out)}"
-        parts.append(f"{name} = {text}")
+        formulas.setdefault(text, []).append(name)
+    ends = {
+        "same": 'With `padding="same"` what reaches over the ends is cut off',
+        "valid": 'With `padding="valid"` nothing is cut off, so the last window makes it longer',
+    }[layer.padding]
+    steps = "one place apart" if max(layer.strides) == 1 else f"`strides={layer.strides}` apart"
     return [
-        f"A convolution run backwards: each value that comes in is spread over a window of "
-        f"{window_text(layer.kernel_size)}, `strides={layer.strides}` apart, and where windows overlap they "
-        f'are added. With `padding="{layer.padding}"`: {"; ".join(parts)}.',
-        f"{count(given, 'channel')} become `filters={layer.filters}`: {call.output}.",
-        activation(layer),
+        f"A convolution run backwards, to enlarge: each value that comes in is spread over a window of "
+        f"{window}, these windows stand {steps}, and where they overlap they are added. {ends}: "
+        f"{'; '.join(f'{joined(names)} = {text}' for text, names in formulas.items())}.",
+        f"{count(given, 'channel')} {_become(given)} `filters={layer.filters}` channels: {call.output}. "
+        f"Between each two there is a window of weights: {product(layer.kernel_size)}.",
+        activation(layer.activation),
     ]
 
 
@@ -181,16 +223,3 @@ def global_pooling(layer, call):
         f"It keeps the {kind} over all of {names}, one per channel, {left}: {call.output}. It works for any "
         f"size of {names}."
     ]
-
-
-def activation(layer):
-    """What an activation argument does to shapes: nothing."""
-    function = getattr(layer, "activation", None)
-    if function is None or function is activations.linear:
-        return None
-    name = getattr(function, "__name__", type(function).__name__)
-    if name in ("softmax", "log_softmax"):
-        return (
-            f"The activation {name} turns the values along the last axis into shares of 1; the shape stays."
-        )
-    return f"The activation {name} works on each value by itself; the shape stays."

@@ -37,6 +37,8 @@ class Call:
         names = _LAST.get(len(shape))
         if names is None:
             return None
+        if type(self.layer).__name__ == "Embedding" and len(shape) == 2:  # ids, one after the other
+            return ("batch", "time")
         if len(shape) > 2 and getattr(self.layer, "data_format", None) == "channels_first":
             return (names[0], names[-1], *names[1:-1])
         return names

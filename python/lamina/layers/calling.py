@@ -2,14 +2,13 @@
 KerasTensors.
 """
 
-import warnings
-
 from lamina import ops, tree
 from lamina.engine import scope
 from lamina.engine.keras_tensor import KerasTensor, any_symbolic_tensors, get_keras_mask
 from lamina.engine.operation import Node, Operation
 from lamina.engine.scope import AutocastScope, CallContext, state
 from lamina.engine.trace import infer
+from lamina.engine.tracebacks import shorten, warn
 from lamina.errors import ShapeError
 from lamina.layers import call as calls
 from lamina.layers.call import default, is_default
@@ -19,14 +18,15 @@ class LayerCall:
     """The part of `Layer` that is about calling it."""
 
     def __call__(self, *args, **kwargs):
-        if not self._initialized:
-            raise RuntimeError(
-                f"In layer '{type(self).__name__}', you forgot to call `super().__init__()` as the first "
-                "statement in the `__init__()` method. Go add it!"
-            )
-        if any_symbolic_tensors(args, kwargs):
-            return self.symbolic_call(*args, **kwargs)
-        return self._run(args, kwargs)
+        try:
+            if not self._initialized:
+                raise RuntimeError(forgot_super(self))
+            if any_symbolic_tensors(args, kwargs):
+                return self.symbolic_call(*args, **kwargs)
+            return self._run(args, kwargs)
+        except Exception as e:
+            shorten(e)
+            raise
 
     def symbolic_call(self, *args, **kwargs):
         """The call on KerasTensors: builds the layer, finds the output shapes and remembers the call."""
@@ -110,11 +110,10 @@ class LayerCall:
             if self._supports_masking:
                 self._set_masks(first, outputs, previous_mask)
             elif calls.any_mask(previous_mask) and not self._own_masks(outputs):
-                warnings.warn(
+                warn(
                     f"Layer '{self.name}' (of type {type(self).__name__}) was passed an input with a mask "
                     "attached to it. However, this layer does not support masking and will therefore "
                     "destroy the mask information. Downstream layers will not see the mask.",
-                    stacklevel=3,
                 )
         except ShapeError as e:
             if e.layer is None:
@@ -315,6 +314,14 @@ class LayerCall:
         if self._layers:
             for layer in self._flatten_layers(include_self=False):
                 layer._losses.clear()
+
+
+def forgot_super(layer):
+    """What to say of a layer whose `__init__` did not call that of `Layer`."""
+    return (
+        f"In layer '{type(layer).__name__}', you forgot to call `super().__init__()` as the first "
+        "statement in the `__init__()` method. Go add it!"
+    )
 
 
 def _position(info, name):

@@ -3,11 +3,10 @@
 And the legacy arguments of Keras 1 and 2.
 """
 
-import warnings
-
 from lamina import activations, dtype_policies, regularizers
 from lamina.backend import standardize_shape
 from lamina.engine.operation import accepts, init_signature, initial_config
+from lamina.engine.tracebacks import warn
 from lamina.errors import ShapeError, did_you_mean
 from lamina.saving.serialization import serialize_keras_object
 
@@ -97,11 +96,10 @@ def legacy_arguments(layer, kwargs):
     else:
         shape = _shape(layer, name, value)
         shape = shape if name.startswith("batch") else (batch_size, *shape)
-    warnings.warn(
+    warn(
         f"`{name}` is the legacy way to say a layer's input shape, and it works. In new code, prefer "
         f"`Input({'batch_shape=' + str(shape) if shape[0] is not None else shape[1:]})` as the first layer "
         "of the model.",
-        stacklevel=4,
     )
     return shape, weights
 

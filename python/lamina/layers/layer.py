@@ -5,12 +5,12 @@ Here: making, building and describing it; `calling` and `state` hold the rest.
 
 import functools
 import inspect
-import warnings
 
 from lamina import constraints, dtype_policies, initializers, regularizers
 from lamina.backend import standardize_dtype
 from lamina.engine import scope
 from lamina.engine.operation import Operation
+from lamina.engine.tracebacks import boundary, warn
 from lamina.engine.tracking import Tracker
 from lamina.engine.variable import Variable
 from lamina.layers import call as calls
@@ -59,6 +59,8 @@ class Layer(LayerCall, LayerState, Operation):
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
+        if "__init__" in cls.__dict__:
+            cls.__init__ = boundary(cls.__init__)
         if "build" in cls.__dict__:
             cls.build = _wrapped_build(cls.__dict__["build"])
         cls._call_info = calls.call_info(cls.call)
@@ -182,12 +184,11 @@ class Layer(LayerCall, LayerState, Operation):
     def build(self, input_shape):
         """Makes the weights; `input_shape` has the batch axis. Called by the first call of the layer."""
         if is_default(self.build) and any(not layer.built for layer in self._layers):
-            warnings.warn(
+            warn(
                 f"`build()` was called on layer '{self.name}', however the layer does not have a `build()` "
                 "method implemented and it looks like it has unbuilt state. This will cause the layer to be "
                 "marked as built, despite not being actually built, which may cause failures down the line. "
                 "Make sure to implement a proper `build()` method.",
-                stacklevel=2,
             )
         self.built = True
 
@@ -364,6 +365,7 @@ def _wrapped_build(build):
     Afterwards the layer is built, its shapes are noted and its state is locked.
     """
 
+    @boundary
     @functools.wraps(build)
     def wrapper(self, *args, **kwargs):
         if self._building:  # `super().build()`
@@ -393,5 +395,6 @@ def _wrapped_build(build):
     return wrapper
 
 
+Layer.__init__ = boundary(Layer.__init__)
 Layer.build = _wrapped_build(Layer.build)
 Layer._call_info = calls.call_info(Operation.call)

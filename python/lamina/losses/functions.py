@@ -5,9 +5,9 @@ see `checks`.
 """
 
 import math
-import warnings
 
 from lamina import backend, ops
+from lamina.engine.tracebacks import warn
 from lamina.losses.checks import check_labels, has_data, paired, sparse_labels
 
 
@@ -112,12 +112,11 @@ def _smoothed(name, y_true, y_pred, label_smoothing, axis):
     y_true, y_pred = paired(name, y_true, y_pred, "one-hot")
     classes = y_pred.shape[axis]
     if classes == 1:
-        warnings.warn(
+        warn(
             f"In loss {name}, expected y_pred.shape to be (batch_size, num_classes) with num_classes > 1. "
             f"Received: y_pred.shape={tuple(y_pred.shape)}. "
             "Consider using 'binary_crossentropy' if you only have 2 classes.",
             SyntaxWarning,
-            stacklevel=3,
         )
     if label_smoothing:
         y_true = y_true * (1.0 - label_smoothing) + label_smoothing / classes

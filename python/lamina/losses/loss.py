@@ -2,12 +2,13 @@
 
 from lamina import backend, dtype_policies, ops
 from lamina.engine.naming import auto_name
+from lamina.engine.tracebacks import UserMade
 from lamina.losses.checks import fit_weights, squeeze_or_expand_to_same_rank
 
 REDUCTIONS = ("sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none", None)
 
 
-class Loss:
+class Loss(UserMade):
     """A loss: `call(y_true, y_pred)` gives one value per sample, calling the object reduces them.
 
     Args:

@@ -1,8 +1,7 @@
 """Intersection over union of segmentations: `TP / (TP + FP + FN)` of a class, from a confusion matrix."""
 
-import warnings
-
 from lamina import backend, ops
+from lamina.engine.tracebacks import warn
 from lamina.errors import ShapeError
 from lamina.metrics.metric import Metric
 
@@ -68,11 +67,10 @@ class IoU(Metric):
         if sample_weight is not None:
             sample_weight = ops.convert_to_tensor(sample_weight)
             if "float" in sample_weight.dtype and "int" in self.dtype:
-                warnings.warn(
+                warn(
                     "You are passing weight as `float`, but dtype is `int`. This may result in an incorrect "
                     "weight "
                     'due to type casting. Use integer weights, or dtype="float32".',
-                    stacklevel=2,
                 )
             sample_weight = ops.cast(sample_weight, self.dtype)
             weights = weights * (

@@ -3,10 +3,11 @@
 from lamina import backend, dtype_policies, initializers, ops
 from lamina.engine.naming import auto_name
 from lamina.engine.scope import StatelessScope, name_scope
+from lamina.engine.tracebacks import UserMade
 from lamina.engine.variable import Variable
 
 
-class Metric:
+class Metric(UserMade):
     """A value over many batches: `update_state` adds one, `result` reads it, `reset_state` starts anew.
 
     Args:

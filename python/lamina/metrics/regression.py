@@ -1,8 +1,7 @@
 """Errors, crossentropies and hinges as mean metrics; root mean squared error, R2, correlations."""
 
-import warnings
-
 from lamina import backend, losses, ops
+from lamina.engine.tracebacks import warn
 from lamina.losses.checks import has_data, paired
 from lamina.metrics.metric import Metric
 from lamina.metrics.reduction import Mean, NamedMeanMetric, mean_of
@@ -241,10 +240,9 @@ class R2Score(Metric):
     def _adjusted(self, scores):
         n, p = self.num_samples.value, float(self.num_regressors)
         if has_data(n) and float(n) <= p + 1:
-            warnings.warn(
+            warn(
                 f"{self.num_regressors} independent predictors need more than {int(float(n))} datapoints for "
                 "the adjusted R2 score. Falling back to standard R2 score.",
-                stacklevel=3,
             )
         room = n - p - 1.0
         adjusted = 1.0 - (1.0 - scores) * (n - 1.0) / ops.maximum(room, 1.0)

@@ -1,13 +1,13 @@
 """`Functional`: a model that is a graph of layer calls."""
 
 import inspect
-import warnings
 
 from lamina import ops, tree
 from lamina.engine.function import Function
 from lamina.engine.keras_tensor import KerasTensor, get_keras_mask
 from lamina.engine.operation import Node, init_signature
 from lamina.engine.scope import state, training_phase
+from lamina.engine.tracebacks import warn
 from lamina.layers.call import any_mask
 from lamina.layers.core.input_layer import Input, InputLayer
 from lamina.layers.input_spec import InputSpec
@@ -30,12 +30,11 @@ class Functional(Function, Model):
         if isinstance(inputs, dict):
             for key, x in inputs.items():
                 if isinstance(x, KerasTensor) and key != x.name:
-                    warnings.warn(
+                    warn(
                         "When providing `inputs` as a dict, all keys in the dict must match the names of "
                         f"the corresponding tensors. Received key '{key}' mapping to value {x} which has "
                         f"name '{x.name}'. Change the tensor name to '{key}' (via `Input(..., "
                         f"name='{key}')`)",
-                        stacklevel=3,
                     )
         trainable = kwargs.pop("trainable", None)
         Layer.__init__(self, name=name, **kwargs)
@@ -236,7 +235,9 @@ class Functional(Function, Model):
 
     def _warn_structure(self, inputs):
         if not state.inferring:
-            warnings.warn(self._structures(inputs), stacklevel=2)
+            warn(
+                self._structures(inputs),
+            )
 
     # --------------------------------------------------------------------------------------------- config
 

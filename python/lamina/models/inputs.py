@@ -1,8 +1,7 @@
 """Does a tensor fit a model's input? If not, say how it was meant."""
 
-import warnings
-
 from lamina import ops, tree
+from lamina.engine.tracebacks import warn
 from lamina.errors import ShapeError
 
 _AXES = {
@@ -114,4 +113,6 @@ def _say_once(model, text):
     """Warns once a model how its data was read."""
     if not model.__dict__.get("_said_how_read"):
         model.__dict__["_said_how_read"] = True
-        warnings.warn(text, stacklevel=3)
+        warn(
+            text,
+        )

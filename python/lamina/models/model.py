@@ -2,13 +2,13 @@
 
 import functools
 import json
-import warnings
 
 from lamina import tree
 from lamina.engine.keras_tensor import KerasTensor, get_keras_mask
 from lamina.engine.operation import Operation
 from lamina.engine.scope import Edits, state
 from lamina.engine.trace import compile_function, infer
+from lamina.engine.tracebacks import boundary, shorten, warn
 from lamina.errors import ShapeError
 from lamina.layers.call import is_array
 from lamina.layers.layer import Layer, default, is_default
@@ -70,15 +70,19 @@ class Model(Trainer, Layer):
     _short_call, _short_edits = None, -1
 
     def __call__(self, *args, **kwargs):
-        if self._short_edits == Edits.count and len(args) == 1 and not kwargs and not _is_special(state):
-            outputs = self._short_call(args[0])
-            if outputs is not None:
-                return outputs
-        if self._can_compile_calls and self.built and not (state.call or state.eager or self.run_eagerly):
-            outputs = self._compiled_call(args, kwargs)
-            if outputs is not NotImplemented:
-                return outputs
-        return super().__call__(*args, **kwargs)
+        try:
+            if self._short_edits == Edits.count and len(args) == 1 and not kwargs and not _is_special(state):
+                outputs = self._short_call(args[0])
+                if outputs is not None:
+                    return outputs
+            if self._can_compile_calls and self.built and not (state.call or state.eager or self.run_eagerly):
+                outputs = self._compiled_call(args, kwargs)
+                if outputs is not NotImplemented:
+                    return outputs
+            return super().__call__(*args, **kwargs)
+        except Exception as e:
+            shorten(e)
+            raise
 
     def _compiled_call(self, args, kwargs):
         """A call as one function of the engine; `NotImplemented` where it must run op by op."""
@@ -165,12 +169,11 @@ class Model(Trainer, Layer):
                 else:
                     self.build(**config["shapes_dict"])
         except (NotImplementedError, TypeError, ValueError) as e:
-            warnings.warn(
+            warn(
                 f"Model '{self.name}' had a build config, but the model cannot be built automatically in "
                 "`build_from_config(config)`. You should implement `def build_from_config(self, config)`, "
                 "and you might also want to implement the method that generates the config at saving time, "
                 f"`def get_build_config(self)`. The error was: {e}",
-                stacklevel=2,
             )
 
     # --------------------------------------------------------------------------------------------- layers
@@ -186,6 +189,7 @@ class Model(Trainer, Layer):
             "`Model.layers` attribute is reserved and should not be used. Please use another name."
         )
 
+    @boundary
     def get_layer(self, name=None, index=None):
         """The layer of that name or index. Raises `ValueError` when there is none."""
         from lamina.errors import did_you_mean
@@ -280,6 +284,7 @@ class Model(Trainer, Layer):
 
     # --------------------------------------------------------------------------------- weights and config
 
+    @boundary
     def save_weights(self, filepath, overwrite=True):
         """Writes all weights (and the state of a compiled model's optimizer) to a file.
 
@@ -289,6 +294,7 @@ class Model(Trainer, Layer):
 
         save_weights(self, filepath, overwrite=overwrite)
 
+    @boundary
     def load_weights(self, filepath, skip_mismatch=False):
         """Reads the weights from a file of `save_weights`; see `lamina.saving.load_weights`."""
         from lamina.saving.weights import load_weights
@@ -316,6 +322,7 @@ class Model(Trainer, Layer):
         return json.dumps(serialize_keras_object(self), **kwargs)
 
     @classmethod
+    @boundary
     def from_config(cls, config, custom_objects=None):
         """Makes a model from `get_config()`'s dict (lamina's or Keras's)."""
         from lamina.models.functional import has_functional_constructor

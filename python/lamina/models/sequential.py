@@ -6,6 +6,7 @@ from lamina import tree
 from lamina.backend import standardize_shape
 from lamina.engine.keras_tensor import get_keras_mask
 from lamina.engine.scope import Edits
+from lamina.engine.tracebacks import boundary
 from lamina.errors import ShapeError
 from lamina.layers.core.input_layer import InputLayer
 from lamina.layers.layer import Layer
@@ -42,6 +43,7 @@ class Sequential(Model):
 
     # --------------------------------------------------------------------------------------------- layers
 
+    @boundary
     def add(self, layer, rebuild=True):
         """Puts a layer (or an `Input`) on top. If it does not fit, the model stays as it was."""
         size, was_built = len(self._stack), self.built
@@ -86,6 +88,7 @@ class Sequential(Model):
         Edits.count += 1
         self.reset_functions()
 
+    @boundary
     def pop(self, rebuild=True):
         """Takes the last layer off and returns it."""
         if not self.layers:

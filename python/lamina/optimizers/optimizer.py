@@ -1,12 +1,12 @@
 """`Optimizer`: what all optimizers share, from clipping to averaging."""
 
 import re
-import warnings
 
 from lamina import backend, initializers, ops
 from lamina.engine.naming import auto_name
 from lamina.engine.scope import StatelessScope, in_stateless_scope, name_scope
 from lamina.engine.trace import compile_function
+from lamina.engine.tracebacks import UserMade, warn
 from lamina.engine.variable import Variable
 from lamina.optimizers.clipping import clipped
 from lamina.optimizers.schedules import LearningRateSchedule
@@ -14,7 +14,7 @@ from lamina.optimizers.settings import COMMON_SETTINGS, as_rate, check_settings,
 from lamina.saving.serialization import deserialize_keras_object, serialize_keras_object
 
 
-class Optimizer:
+class Optimizer(UserMade):
     """Changes variables along their gradients.
 
     Args:
@@ -227,10 +227,9 @@ class Optimizer:
         if len(missing) == len(variables):
             raise ValueError("No gradients provided for any variable.")
         if missing:
-            warnings.warn(
+            warn(
                 f"Gradients do not exist for variables {missing} when minimizing the loss. "
                 "If using `model.compile()`, did you forget to provide a `loss` argument?",
-                stacklevel=3,
             )
         pairs = [(g, v) for g, v in zip(grads, variables, strict=True) if g is not None]
         return [g for g, _ in pairs], [v for _, v in pairs]
@@ -450,11 +449,10 @@ class Optimizer:
         """Reads the variables from `store`; with a warning, nothing, if it holds another number of them."""
         if len(store.keys()) != len(self.variables):
             unbuilt = "" if self.built else " This is because the optimizer has not been built yet."
-            warnings.warn(
+            warn(
                 f"Skipping variable loading for optimizer '{self.name}', because it has "
                 f"{len(self.variables)} variables "
                 f"whereas the saved optimizer has {len(store.keys())} variables.{unbuilt}",
-                stacklevel=2,
             )
             return
         for i, v in enumerate(self.variables):

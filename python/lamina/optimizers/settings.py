@@ -1,7 +1,6 @@
 """The arguments that all optimizers take: their names and what they may be."""
 
-import warnings
-
+from lamina.engine.tracebacks import warn
 from lamina.errors import did_you_mean
 
 COMMON_SETTINGS = (
@@ -13,10 +12,9 @@ COMMON_SETTINGS = (
 def reject_unknown(arguments, settings):
     """ValueError, with the name that was meant, for keywords that no optimizer takes."""
     if arguments.pop("decay", None) is not None:
-        warnings.warn(
+        warn(
             "Argument `decay` is no longer supported and will be ignored. "
             "Use a schedule: `learning_rate=InverseTimeDecay(...)`.",
-            stacklevel=4,
         )
     if "lr" in arguments:
         raise ValueError("Argument `lr` is not supported: its name is `learning_rate`.")

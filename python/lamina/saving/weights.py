@@ -6,11 +6,11 @@ one's place.
 
 import os
 import tempfile
-import warnings
 
 import numpy as np
 
 from lamina.engine.naming import to_snake_case
+from lamina.engine.tracebacks import warn
 from lamina.errors import FileFormatError
 
 
@@ -171,7 +171,7 @@ def load_weights(model, filepath, skip_mismatch=False):
             + "\n".join(f"  {p}" for p in problems)
         )
     for problem in problems:
-        warnings.warn(f"Skipped {problem}", stacklevel=2)
+        warn(f"Skipped {problem}")
     for thing, group in fitting:
         if len(group):
             thing.load_own_variables(group)

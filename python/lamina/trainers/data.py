@@ -7,11 +7,11 @@ build the model on, which consumes nothing) and `__iter__`, which yields the bat
 
 import itertools
 import math
-import warnings
 
 import numpy as np
 
 from lamina import tree
+from lamina.engine.tracebacks import warn
 from lamina.trainers import arrays
 from lamina.trainers.py_dataset import PyDataset
 
@@ -236,12 +236,11 @@ class Epochs:
                 if batch is _END:
                     self._walk = None
                     if self.steps is not None or done == 0:
-                        warnings.warn(
+                        warn(
                             "Your input ran out of data; interrupting training. Make sure that your "
                             "dataset or generator can generate at least `steps_per_epoch * epochs` "
                             "batches. You may "
                             "need to use the `.repeat()` function when building your dataset.",
-                            stacklevel=3,
                         )
                     else:
                         self._counted = done

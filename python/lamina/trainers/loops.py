@@ -3,6 +3,7 @@
 import numpy as np
 
 from lamina import tree
+from lamina.engine.tracebacks import boundary
 from lamina.trainers import checks
 from lamina.trainers.arrays import train_validation_split
 from lamina.trainers.building import build_on
@@ -13,6 +14,7 @@ from lamina.trainers.shortcuts import PredictShortcut, StepShortcut
 class Loops:
     """The loops over batches. A `Trainer` says what a step is."""
 
+    @boundary
     def fit(
         self,
         x=None,
@@ -111,6 +113,7 @@ class Loops:
         callbacks.on_train_end(epoch_logs)
         return self.history
 
+    @boundary
     def evaluate(
         self,
         x=None,
@@ -146,6 +149,7 @@ class Loops:
         logs = _evaluate_epoch(self, epochs, callbacks, check)
         return logs if return_dict else _in_order(self, logs)
 
+    @boundary
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
         """The outputs of the model for `x`, as numpy arrays, computed batch by batch.
 
@@ -202,16 +206,19 @@ class Loops:
             self._set_training(_short_predict=PredictShortcut.of(self, batch, batches[0]))
         return _concatenate(batches)
 
+    @boundary
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
         """One step of training on one batch. Returns the loss and metrics as `evaluate` does."""
         self._assert_compile_called("train_on_batch")
         return _one_batch(self, self.make_train_function(), (x, y, sample_weight), class_weight, return_dict)
 
+    @boundary
     def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
         """The loss and metrics on one batch, as `evaluate` returns them."""
         self._assert_compile_called("test_on_batch")
         return _one_batch(self, self.make_test_function(), (x, y, sample_weight), None, return_dict)
 
+    @boundary
     def predict_on_batch(self, x):
         """The outputs for one batch, as numpy arrays."""
         short = self.__dict__.get("_short_predict")

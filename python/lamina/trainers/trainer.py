@@ -1,7 +1,5 @@
 """`Trainer`: compile, fit, evaluate and predict. The half of a model that is about training."""
 
-import warnings
-
 import numpy as np
 
 from lamina import config, ops, tree
@@ -9,6 +7,7 @@ from lamina import metrics as metrics_module
 from lamina.engine import scope
 from lamina.engine.tape import GradientTape
 from lamina.engine.trace import compile_function
+from lamina.engine.tracebacks import boundary, warn
 from lamina.trainers.building import forward
 from lamina.trainers.compile_utils import CompileLoss, CompileMetrics, batch_count
 from lamina.trainers.data import unpack_x_y_sample_weight
@@ -37,6 +36,7 @@ class Trainer(Loops):
 
     # -------------------------------------------------------------------------------------- compile
 
+    @boundary
     def compile(
         self,
         optimizer="rmsprop",
@@ -115,17 +115,17 @@ class Trainer(Loops):
             return {}
         return {key: serialize_keras_object(value) for key, value in self._compile_config.items()}
 
+    @boundary
     def compile_from_config(self, config):
         """Compiles with the values of `get_compile_config`."""
         from lamina.saving.serialization import deserialize_keras_object
 
         if type(self).compile is not Trainer.compile:
-            warnings.warn(
+            warn(
                 "`compile()` was not called as part of model loading because the model's `compile()` "
                 "method is custom. Override `get_compile_config()` and `compile_from_config(config)`, or "
                 "call `compile()` "
                 "after loading.",
-                stacklevel=2,
             )
             return
         self.compile(**{key: deserialize_keras_object(value) for key, value in config.items()})
@@ -182,7 +182,9 @@ class Trainer(Loops):
         if variables:
             self.optimizer.apply(tape.gradient(scaled, variables), variables)
         else:
-            warnings.warn("The model does not have any trainable weights.", stacklevel=2)
+            warn(
+                "The model does not have any trainable weights.",
+            )
         return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
     def test_step(self, data):
@@ -258,10 +260,9 @@ class Trainer(Loops):
             if self._compiled_trainable.get(id(layer), layer.trainable) != layer.trainable
         ]
         if changed:
-            warnings.warn(
+            warn(
                 f"A layer's `trainable` state has changed since the model was compiled: {changed}. "
                 "Call `model.compile(...)` again so that the change takes effect.",
-                stacklevel=3,
             )
             self._set_training(_compiled_trainable=None)  # once is enough
 

@@ -3,9 +3,10 @@
 import math
 
 from lamina import backend, ops
+from lamina.engine.tracebacks import UserMade
 
 
-class LearningRateSchedule:
+class LearningRateSchedule(UserMade):
     """A learning rate as a function of the step. Subclasses write `__call__(step)` and `get_config()`.
 
     >>> class Warmup(LearningRateSchedule):

@@ -1,0 +1,102 @@
+"""Tracebacks and warnings that point at the user's own line, not at frames of lamina.
+
+An error is shortened where it leaves lamina: in a handler `except Exception as e: shorten(e); raise` around
+what a user calls. That costs nothing while nothing is raised, and a bare `raise` adds no frame of its own.
+`lamina.config.disable_traceback_filtering()` keeps every frame.
+"""
+
+import functools
+import inspect
+import os
+import sys
+import warnings
+
+from lamina import config
+from lamina.errors import did_you_mean
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
+
+
+def shorten(error):
+    """Takes lamina's frames out of the traceback of `error`, and of the errors that led to it."""
+    if not config.is_traceback_filtering_enabled():
+        return
+    seen = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        error.__traceback__ = _without_ours(error.__traceback__)
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _without_ours(traceback):
+    """The frames that are not lamina's; what lamina calls in the standard library is hidden with it."""
+    first = last = None
+    hidden = False
+    while traceback is not None:
+        file = traceback.tb_frame.f_code.co_filename
+        hidden = file.startswith(_PACKAGE) or (hidden and _is_standard(file))
+        if not hidden:
+            if last is None:
+                first = traceback
+            else:
+                last.tb_next = traceback
+            last = traceback
+        traceback = traceback.tb_next
+    if last is not None:
+        last.tb_next = None
+    return first
+
+
+def _is_standard(file):
+    return file.startswith((_STANDARD_LIBRARY, "<frozen")) and "-packages" + os.sep not in file
+
+
+def boundary(function):
+    """A function that a user calls: its errors are shortened, and a misspelt keyword gets its likely name."""
+
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        except Exception as e:
+            if type(e) is TypeError and e.__traceback__.tb_next is None:  # the body was not reached
+                _explain_binding(e, function, args, kwargs)
+            shorten(e)
+            raise
+
+    return wrapper
+
+
+def _explain_binding(error, function, args, kwargs):
+    """Adds the likely name to Python's message about a keyword that `function` does not take."""
+    is_init = function.__name__ == "__init__"
+    # A constructor's keywords may be those of the classes it inherits from.
+    functions = [vars(c)["__init__"] for c in type(args[0]).__mro__[:-1] if "__init__" in vars(c)]
+    names = [n for f in (functions if is_init else [function]) for n in inspect.signature(f).parameters]
+    known = [n for n in dict.fromkeys(names) if n not in ("self", "args", "kwargs")]
+    unknown = [k for k in kwargs if k not in known]
+    if not unknown:
+        return
+    called = function.__name__
+    if args and "." in function.__qualname__:  # the user's class, not the mixin that has the method
+        called = type(args[0]).__name__ + ("" if is_init else f".{called}")
+    hint = did_you_mean(unknown[0], known)
+    error.args = (f"{called}() got an unexpected keyword argument '{unknown[0]}'.{hint}",)
+
+
+class UserMade:
+    """Base of what a user makes by class name, such as losses: errors of constructors are shortened too."""
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if "__init__" in cls.__dict__:
+            cls.__init__ = boundary(cls.__init__)
+
+
+def warn(message, category=UserWarning):
+    """A warning at the line of the user's that led here."""
+    level, frame = 1, sys._getframe()
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
