@@ -88,6 +88,11 @@ class Function:
     def static_bytes(
         self, shapes: Sequence[Sequence[int]]
     ) -> int: ...  # packed weights and other values computed once
+    def profile(
+        self, *inputs: Any, rounds: int = 10
+    ) -> list[
+        tuple[str, int, int, int, float]
+    ]: ...  # each step: kernel, bytes read, written, operations, seconds
     def describe(self, shapes: Sequence[Sequence[int]]) -> str: ...  # the plan, one line a step
 
 class Tape:

@@ -11,11 +11,13 @@ mod filter;
 mod indirect;
 pub(crate) mod window;
 
+pub use crate::winograd::Side;
 pub use filter::ConvGradFilter;
 
 use crate::Isa;
 use crate::epilogue::Epilogue;
 use crate::gemm::{B, MatRef, gemm, pack_b_rows, packed_b_len};
+use crate::winograd::Winograd;
 use indirect::{Indirect, Lattice};
 use window::{Image, Tap};
 
@@ -128,31 +130,60 @@ pub(crate) struct Phase {
     pub taps: Vec<Tap>,
 }
 
+/// How a forward convolution is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    /// By its definition: nine multiplications for an output of a 3x3 filter and channel.
+    Direct,
+    /// With transformed filters and fewer multiplications.
+    Winograd(Side),
+}
+
 /// The forward convolution `y = act(x * filter + bias + residual)`, planned for one geometry.
 #[derive(Clone, Debug)]
 pub struct ConvForward {
     isa: Isa,
     geometry: Conv2d,
-    /// None where the convolution is one plain multiply.
-    indirect: Option<Indirect>,
+    kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    /// One plain multiply.
+    Pointwise,
+    Indirect(Indirect),
+    Winograd(Winograd),
 }
 
 impl ConvForward {
-    /// Plans; panics on strides, dilations or groups of zero, or groups that do not divide the channels.
+    /// Plans the direct algorithm; panics on strides, dilations or groups of zero, or groups that do not divide
+    /// the channels.
     pub fn new(isa: Isa, geometry: &Conv2d) -> Self {
+        Self::with_algorithm(isa, geometry, Algorithm::Direct)
+    }
+
+    /// Plans; panics as [`ConvForward::new`] does, and on a geometry that the algorithm has no transforms for.
+    pub fn with_algorithm(isa: Isa, geometry: &Conv2d, algorithm: Algorithm) -> Self {
         geometry.check();
         let g = *geometry;
-        let indirect = (!g.pointwise()).then(|| {
-            let image = Image { n: g.n, h: g.h, w: g.w, c: g.c };
-            let lattice =
-                Lattice { rows: g.oh, cols: g.ow, first: (0, 0), step: (1, 1), image: (g.oh, g.ow) };
-            Indirect::new(isa, image, g.taps(), g.stride, g.groups, lattice, g.co)
-        });
-        ConvForward { isa, geometry: g, indirect }
+        let kind = match algorithm {
+            Algorithm::Winograd(side) => Kind::Winograd(Winograd::new(isa, geometry, side)),
+            Algorithm::Direct if g.pointwise() => Kind::Pointwise,
+            Algorithm::Direct => {
+                let image = Image { n: g.n, h: g.h, w: g.w, c: g.c };
+                let lattice =
+                    Lattice { rows: g.oh, cols: g.ow, first: (0, 0), step: (1, 1), image: (g.oh, g.ow) };
+                Kind::Indirect(Indirect::new(isa, image, g.taps(), g.stride, g.groups, lattice, g.co))
+            }
+        };
+        ConvForward { isa, geometry: g, kind }
     }
 
     /// Elements of the packed filter.
     pub fn packed_len(&self) -> usize {
+        if let Kind::Winograd(winograd) = &self.kind {
+            return winograd.packed_len();
+        }
         let Conv2d { kh, kw, c, co, groups, .. } = self.geometry;
         groups * packed_b_len(self.isa, kh * kw * (c / groups), co / groups)
     }
@@ -162,6 +193,9 @@ impl ConvForward {
         let g = &self.geometry;
         assert_eq!(hwio.len(), g.filter_len(), "the filter has kh * kw * c / groups * co elements");
         assert_eq!(out.len(), self.packed_len(), "the packed filter has packed_len elements");
+        if let Kind::Winograd(winograd) = &self.kind {
+            return winograd.pack(hwio, out);
+        }
         let (k, cols) = (g.kh * g.kw * (g.c / g.groups), g.co / g.groups);
         let each = packed_b_len(self.isa, k, cols);
         for group in 0..g.groups {
@@ -177,9 +211,10 @@ impl ConvForward {
         assert_eq!(x.len(), g.x_len(), "the input has n * h * w * c elements");
         assert_eq!(y.len(), g.y_len(), "the output has n * oh * ow * co elements");
         assert_eq!(packed.len(), self.packed_len(), "the packed filter has packed_len elements");
-        match &self.indirect {
-            Some(indirect) => indirect.run(x, packed, y, ep),
-            None => {
+        match &self.kind {
+            Kind::Winograd(winograd) => winograd.run(x, packed, y, ep),
+            Kind::Indirect(indirect) => indirect.run(x, packed, y, ep),
+            Kind::Pointwise => {
                 let b = B::Packed { data: packed, k: g.c, n: g.co };
                 gemm(self.isa, MatRef::row_major(x, g.n * g.h * g.w, g.c), b, y, g.co, false, ep);
             }

@@ -25,5 +25,6 @@ pub mod simd;
 pub mod softmax;
 pub mod threads;
 pub mod vmath;
+mod winograd;
 
 pub use isa::Isa;

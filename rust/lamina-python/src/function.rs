@@ -122,6 +122,20 @@ impl PyFunction {
         Ok(self.plan(py, &shapes)?.static_bytes())
     }
 
+    /// Every step's `(kernel, bytes read, bytes written, operations, least seconds)` over some rounds.
+    #[pyo3(signature = (*inputs, rounds = 10))]
+    fn profile(
+        &self,
+        inputs: &Bound<'_, PyTuple>,
+        rounds: usize,
+    ) -> PyResult<Vec<(&'static str, usize, usize, u64, f64)>> {
+        let py = inputs.py();
+        let tensors = self.inputs(inputs)?;
+        let plan = self.function.plan_for(&tensors).or_py(py)?;
+        let times = py.detach(|| plan.profile(&tensors, rounds)).or_py(py)?;
+        Ok(times.into_iter().map(|t| (t.name, t.reads, t.writes, t.flops, t.seconds)).collect())
+    }
+
     /// The plan, one line a step.
     fn describe(&self, py: Python<'_>, shapes: Vec<Vec<usize>>) -> PyResult<String> {
         Ok(self.plan(py, &shapes)?.describe())

@@ -6,8 +6,24 @@ use crate::ops::Call;
 use crate::tensor::{Buffer, Tensor};
 use crate::variable::Variable;
 use lamina_kernels::denormals::FlushDenormals;
-use lamina_kernels::memory::{AlignedBytes, Block, Frame};
+use lamina_kernels::memory::{AlignedBytes, Block, Frame, Span};
 use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
+
+/// What one step of a plan did, and how long it took.
+#[derive(Clone, Debug)]
+pub struct StepTime {
+    /// The kernel.
+    pub name: &'static str,
+    /// Bytes it reads.
+    pub reads: usize,
+    /// Bytes it writes, scratch memory among them.
+    pub writes: usize,
+    /// Floating-point operations.
+    pub flops: u64,
+    /// The least time of all rounds.
+    pub seconds: f64,
+}
 
 /// The prologue's results, and the state of the variables they come from.
 pub struct Statics {
@@ -27,6 +43,38 @@ impl Plan {
     ///
     /// Variables change only here, and only as a whole: an error leaves the step's updates undone.
     pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        self.run_by(inputs, |frame| walk(&self.steps, frame))
+    }
+
+    /// Runs the plan `rounds` times and times every step: the least seconds of each.
+    pub fn profile(&self, inputs: &[Tensor], rounds: usize) -> Result<Vec<StepTime>> {
+        let mut least = vec![Duration::MAX; self.steps.len()];
+        for _ in 0..rounds {
+            self.run_by(inputs, |frame| {
+                for (step, least) in self.steps.iter().zip(&mut least) {
+                    let start = Instant::now();
+                    walk(std::slice::from_ref(step), frame)?;
+                    *least = start.elapsed().min(*least);
+                }
+                Ok(())
+            })?;
+        }
+        let bytes = |spans: &[Span]| spans.iter().map(|s| s.len).sum::<usize>();
+        let times = self.steps.iter().zip(least).map(|(step, least)| StepTime {
+            name: step.name,
+            reads: bytes(step.views.reads()),
+            writes: bytes(step.views.writes()),
+            flops: step.flops,
+            seconds: least.as_secs_f64(),
+        });
+        Ok(times.collect())
+    }
+
+    fn run_by(
+        &self,
+        inputs: &[Tensor],
+        walk: impl FnOnce(&mut Frame<'_>) -> Result<()>,
+    ) -> Result<Vec<Tensor>> {
         let _flush = FlushDenormals::start();
         let statics = self.statics()?;
         let mut buffers: Vec<AlignedBytes> =
@@ -53,7 +101,7 @@ impl Plan {
                     Guard::Write(tensor) => Block::Mut(tensor.bytes_mut()),
                 });
             }
-            walk(&self.steps, &mut frame)
+            walk(&mut frame)
         };
         drop(guards);
         self.variables.iter().filter(|v| v.1).for_each(|v| self.held(v.0).touch());

@@ -38,14 +38,11 @@ unsafe fn map<S: Simd, const N: usize>(
     unsafe {
         loop {
             for i in 0..count {
-                let mut k = 0;
-                let vectors = [(); N].map(
-                    #[inline(always)]
-                    |()| {
-                        k += 1;
-                        s.load(sources[k - 1].add(i * strides[k - 1]))
-                    },
-                );
+                // A loop: the closure of `array::map` may be left out of line, without the vector registers.
+                let mut vectors = [s.zero(); N];
+                for k in 0..N {
+                    vectors[k] = s.load(sources[k].add(i * strides[k]));
+                }
                 s.store(to.add(i * S::LANES), f(vectors));
             }
             if rest == 0 {

@@ -73,8 +73,8 @@ pub(crate) struct Output<'a> {
     /// Columns, from `c` on.
     pub cols: usize,
     pub accumulate: bool,
-    bias: *const f32,
-    residual: *const f32,
+    pub bias: *const f32,
+    pub residual: *const f32,
     pub act: Act,
     life: PhantomData<&'a mut [f32]>,
 }
