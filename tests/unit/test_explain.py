@@ -90,6 +90,35 @@ CASES = [
     (layers.Softmax(), (16,)),
     (layers.PReLU(), (16,)),
     (layers.Rescaling(1 / 255), (16,)),
+    (layers.Conv2DTranspose(4, (3, 5), strides=(2, 3), padding="same"), (5, 5, 3)),
+    (layers.Conv2DTranspose(4, 3, strides=3, output_padding=1), (5, 5, 3)),
+    (layers.Conv2D(4, 3, dilation_rate=(1, 3)), (9, 9, 3)),
+    (layers.DepthwiseConv2D(3, depth_multiplier=2, strides=2), (9, 9, 3)),
+    (layers.DepthwiseConv2D(3, padding="same", use_bias=False), (9, 9, 1)),
+    (layers.SeparableConv1D(8, 3), (9, 3)),
+    (layers.AveragePooling1D(3), (9, 3)),
+    (layers.MaxPooling1D(3, padding="same"), (10, 3)),
+    (layers.GlobalAveragePooling1D(), (8, 3)),
+    (layers.GlobalMaxPooling2D(), (8, 8, 3)),
+    (layers.ZeroPadding1D(2), (8, 3)),
+    (layers.Cropping2D(1), (8, 8, 3)),
+    (layers.UpSampling2D(2, interpolation="bilinear"), (4, 4, 3)),
+    (layers.SpatialDropout1D(0.5), (8, 3)),
+    (layers.GaussianDropout(0.25), (16,)),
+    (layers.AlphaDropout(0.25), (16,)),
+    (layers.ReLU(6.0, negative_slope=0.1, threshold=1.0), (16,)),
+    (layers.LeakyReLU(0.2), (16,)),
+    (layers.ELU(), (16,)),
+    (layers.PReLU(shared_axes=[1, 2]), (4, 4, 3)),
+    (layers.Softmax(axis=[1, 2]), (4, 3)),
+    (layers.LayerNormalization(axis=[1, 2]), (4, 3)),
+    (layers.GroupNormalization(-1), (4, 4, 6)),
+    (layers.BatchNormalization(scale=False), (16,)),
+    (layers.Identity(), (16,)),
+    (layers.ActivityRegularization(l2=0.1), (16,)),
+    (layers.Normalization(), (16,)),
+    (layers.CategoryEncoding(7), (3,)),
+    (layers.Embedding(9, 2), (3, 4)),
     (layers.Masking(), (5, 3)),
     (layers.Lambda(lambda x: x[:, :2]), (5,)),
 ]
@@ -103,6 +132,7 @@ def test_every_layer_explains_itself(layer, shape):
     assert not layer.built or not layer.weights  # explaining does not build
     output = layer(lamina.Input(shape)).shape
     assert f"{(None, *shape)} -> {output}" in text
+    assert np.shape(layer(np.ones((2, *shape), layer.input_dtype))) == (2, *output[1:])  # that is the truth
     assert "?" not in text
     formulas = check_formulas(text)
     assert formulas >= len(layer.weights)
@@ -112,25 +142,33 @@ def test_every_layer_explains_itself(layer, shape):
         assert text.endswith("No weights.")
 
 
-@pytest.mark.parametrize(
-    ("layer", "shapes", "words"),
-    [
-        (
-            layers.Add(),
-            [(4,), (4,)],
-            "It adds 2 inputs, position by position. All inputs have the shape (None",
-        ),
-        (layers.Multiply(), [(5, 4), (1, 4)], "Sizes of 1 are repeated to fit"),
-        (layers.Concatenate(), [(4,), (5,)], "along axis 1 (features): 4 + 5 = 9"),
-        (layers.Concatenate(axis=1), [(4, 2), (5, 2)], "along axis 1 (time): 4 + 5 = 9"),
-        (layers.Dot(1), [(4,), (4,)], "axis 1 of the first and axis 1 of the second"),
-    ],
-)
+MERGES = [
+    (layers.Add(), [(4,), (4,)], "It adds 2 inputs, position by position. All inputs have the shape (None"),
+    (layers.Subtract(), [(4,), (4,)], "It subtracts the second input from the first"),
+    (layers.Average(), [(4,), (4,), (4,)], "It takes the mean of 3 inputs"),
+    (layers.Maximum(), [(4,), (4,)], "It takes the largest of 2 inputs"),
+    (layers.Minimum(), [(4,), (4,)], "It takes the smallest of 2 inputs"),
+    (layers.Multiply(), [(5, 4), (1, 4)], "Sizes of 1 are repeated to fit"),
+    (layers.Concatenate(), [(4,), (5,)], "along axis 1 (features): 4 + 5 = 9"),
+    (layers.Concatenate(axis=1), [(4, 2), (5, 2)], "along axis 1 (time): 4 + 5 = 9"),
+    (layers.Dot(1), [(4,), (4,)], "axis 1 of the first and axis 1 of the second"),
+]
+
+
+@pytest.mark.parametrize(("layer", "shapes", "words"), MERGES)
 def test_merges(layer, shapes, words):
     text = text_of(layer.explain(shapes))
+    output = layer([lamina.Input(s) for s in shapes]).shape
     assert words in text
-    assert str(layer([lamina.Input(s) for s in shapes]).shape) in text
+    assert f"-> {output}" in text
+    assert np.shape(layer([np.ones((2, *s), "float32") for s in shapes])) == (2, *output[1:])
     check_formulas(text)
+
+
+def test_no_layer_is_left_out():
+    public = {v for v in vars(layers).values() if isinstance(v, type) and issubclass(v, layers.Layer)}
+    explained = {type(case[0]) for case in CASES + MERGES}
+    assert public - explained - {layers.Layer, layers.InputLayer} == set()
 
 
 def test_the_network_of_the_question():

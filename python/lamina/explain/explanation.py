@@ -52,8 +52,8 @@ class Explanation:
 
 
 def _wrapped(sentence, indent):
-    # A shape, or what stands in backquotes, is not broken: its spaces are not for wrapping.
-    whole = re.sub(r"\([^()]{1,40}\)|`[^`]{1,60}`", lambda m: m[0].replace(" ", "\xa0"), sentence)
+    # A shape, what stands in backquotes, and a result and its sign are not broken: no wrapping there.
+    whole = re.sub(r"\([^()]{1,40}\)|`[^`]{1,60}`| = \d", lambda m: m[0].replace(" ", "\xa0"), sentence)
     filled = textwrap.fill(
         whole,
         width=100,

@@ -77,7 +77,10 @@ def _(layer, call):
         f"A table of `input_dim={layer.input_dim}` rows with `output_dim={layer.output_dim}` values each. "
         f"Each integer that comes in, from 0 to {layer.input_dim - 1}, is replaced by its row: "
         f"a last axis of {layer.output_dim} is added, {call.input} -> {call.output}.",
-        "With `mask_zero=True` the id 0 means that there is no value." if layer.mask_zero else None,
+        "With `mask_zero=True` the id 0 means that there is no value: layers after it that know such marks "
+        "leave it out."
+        if layer.mask_zero
+        else None,
     ]
 
 
@@ -167,7 +170,6 @@ def _(layer, call):
 
 _COMBINE = {
     "Add": "adds",
-    "Subtract": "subtracts",
     "Multiply": "multiplies",
     "Average": "takes the mean of",
     "Maximum": "takes the largest of",
@@ -184,7 +186,13 @@ def _(layer, call):
         if same
         else f"Sizes of 1 are repeated to fit: {joined(map(str, call.inputs))} give {call.output}."
     )
-    return [f"It {verb} {count(len(call.inputs), 'input')}, position by position. {shapes}"]
+    inputs = count(len(call.inputs), "input")
+    what = (
+        "subtracts the second input from the first"
+        if isinstance(layer, layers.Subtract)
+        else f"{verb} {inputs}"
+    )
+    return [f"It {what}, position by position. {shapes}"]
 
 
 @describe.register(layers.Concatenate)

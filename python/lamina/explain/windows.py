@@ -74,7 +74,7 @@ def _steps(strides, unit):
 
 def _rounding(texts):
     if "floor(" in texts:
-        return " (floor rounds down: what is left at the end fills no window.)"
+        return " (floor rounds down: what is too short for a window at the end is left out.)"
     return " (ceil rounds up.)" if "ceil(" in texts else ""
 
 
@@ -124,11 +124,11 @@ def convolution(layer, call):
     return [
         f"`filters={layer.filters}` is how many values come out at each place, along the channel axis. Each "
         f"filter looks at a window of {window} {unit} (`kernel_size={layer.kernel_size}`) in {sees}, and has "
-        f"a weight for every value that it sees: {product((*layer.kernel_size, seen))}{bias}. The same filter "
-        "is used at every place, so the number of weights does not depend on the size of the input.",
+        f"a weight for every value that it sees: {product((*layer.kernel_size, seen))}{bias}. The same "
+        "filter is used at every place, so the number of weights does not depend on the size of the input.",
         grouped,
         *sliding(layer, call, layer.kernel_size, layer.dilation_rate),
-        f"{count(given, 'channel')} {_become(given)} {count(layer.filters, 'channel')}: {call.output}.",
+        f"{count(given, 'channel')} {_become(given)} {layer.filters}: {call.output}.",
         activation(layer.activation),
     ]
 
@@ -165,9 +165,9 @@ def separable(layer, call):
     given, m = channels(layer, call.input), layer.depth_multiplier
     one = window_text((1,) * layer.rank)
     return [
-        f"Two steps. First: {_by_itself(layer, given, m)}. That gives {given}*{m} = {given * m} channels. "
-        f"Then windows of {one} mix those into `filters={layer.filters}` channels, with a weight from each of the "
-        f"{given * m} to each of the {layer.filters}.",
+        f"Two steps in turn. {_by_itself(layer, given, m)}. That gives {given}*{m} = {given * m} "
+        f"channels. Then windows of {one} mix those into `filters={layer.filters}` channels, with a weight "
+        f"from each of the {given * m} to each of the {layer.filters}.",
         *sliding(layer, call, layer.kernel_size, layer.dilation_rate),
         f"The output is {call.output}.",
         activation(layer.activation),
