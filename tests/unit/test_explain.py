@@ -235,11 +235,20 @@ def test_shared_layers_branches_and_nested_models():
     text = text_of(model.explain())
     assert "turns (None, 3) and (None, 3) into (None, 2)" in text
     assert "with 26 weights = 16 + 10." in text
-    assert "It is the layer of 1 again, with the same weights: they count once." in text
+    assert "It is layer 1 again, with the same weights: they count once." in text
     assert "In from 'shared' and 'shared': each (None, 4) = (batch, features)." in text
     assert "4. Sequential 'inner'" in text and "4.1. Dense 'inside' (None, 4) -> (None, 2)" in text
     assert "The function `Multiply`" in text
     assert "inside" not in text_of(model.explain(expand_nested=False))
+
+
+def test_a_branch_is_told_to_its_end():
+    a, b = lamina.Input((3,), name="a"), lamina.Input((3,), name="b")
+    x = layers.Dense(4, name="a2")(layers.Dense(4, name="a1")(a))
+    y = layers.Dense(4, name="b3")(layers.Dense(4, name="b2")(layers.Dense(4, name="b1")(b)))
+    text = text_of(lamina.Model([a, b], layers.Add(name="sum")([x, y])).explain())
+    order = re.findall(r"(?:InputLayer|Dense|Add) '(\w+)' \(", text)
+    assert " ".join(order) in ("a a1 a2 b b1 b2 b3 sum", "b b1 b2 b3 a a1 a2 sum")
 
 
 def test_subclassed_models_and_layers():

@@ -1,5 +1,7 @@
 """`model.summary()` as text."""
 
+import io
+
 import pytest
 
 import lamina
@@ -43,6 +45,26 @@ def test_printed_summary_is_plain_when_it_goes_to_a_file(capsys):
     out = capsys.readouterr().out
     assert "\x1b[" not in out
     assert "first (Dense)" in out
+
+
+def test_where_only_ascii_can_be_written_the_table_is_ascii(monkeypatch):
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", out)
+    outer = lamina.Sequential([lamina.Input((3,)), small(), layers.Dense(2, name="top" * 30)])
+    outer.summary(expand_nested=True)
+    out.flush()
+    text = out.buffer.getvalue().decode("ascii")
+    assert "| Layer (type)" in text and "+ first (Dense)" in text
+
+
+def test_memory_says_the_bytes_of_each_dtype():
+    model = lamina.Sequential(
+        [lamina.Input((8,)), layers.Embedding(10, 4, dtype="float16"), layers.Flatten(), layers.Dense(2)]
+    )
+    text = text_of(model, memory=True)
+    assert "Weights in float16: 40 (80.00 B)" in text
+    assert "Weights in float32: 66 (264.00 B)" in text
+    assert "Weights in" not in text_of(model)
 
 
 def test_branches_show_connections():

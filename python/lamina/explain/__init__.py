@@ -107,7 +107,7 @@ def _section(call, number, shared=None):
     sentences = [] if is_input else [_arrival(call)]
     sentences += describe(layer, call)
     if shared is not None:
-        sentences.append(f"It is the layer of {shared} again, with the same weights: they count once.")
+        sentences.append(f"It is layer {shared} again, with the same weights: they count once.")
     elif not is_input:
         sentences.append(_weights(layer))
     return Section(
@@ -160,7 +160,7 @@ def _calls(model):
     """The calls inside a model, in the order in which they run."""
     graph = getattr(model, "_functional", None) if hasattr(model, "_stack") else model
     if hasattr(graph, "_graph"):
-        for node in graph._graph.nodes:
+        for node in _reading_order(graph._graph.nodes):
             yield Call(
                 node.operation,
                 _shapes(node.input_tensors),
@@ -170,6 +170,22 @@ def _calls(model):
         return
     for layer in model.layers:
         yield _built_call(layer) or Call(layer, [], [])
+
+
+def _reading_order(nodes):
+    """Each call after those that it needs, and a branch to its end before the next one begins."""
+    follow = {id(node): [] for node in nodes}
+    for node in nodes:
+        for before in node.parent_nodes:
+            follow[id(before)].append(node)
+    waiting, seen, ordered = [node for node in nodes if not node.parent_nodes][::-1], set(), []
+    while waiting:
+        node = waiting.pop()
+        if id(node) not in seen and all(id(before) in seen for before in node.parent_nodes):
+            seen.add(id(node))
+            ordered.append(node)
+            waiting += follow[id(node)][::-1]
+    return ordered
 
 
 def _ends(model):

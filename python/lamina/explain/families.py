@@ -32,7 +32,7 @@ def _(layer, call):
     elif len(sample) == 1:
         what = amount(sample[0], "number")
     else:
-        what = f"{'*'.join(map(value, sample))} numbers"
+        what = f"{product(sample)} numbers"
     axes = call.axes(shape)
     named = f" = ({', '.join(axes)})" if axes else ""
     given = f"Input({sample})" if shape[0] is None else f"Input(batch_shape={shape})"

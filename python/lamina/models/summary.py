@@ -87,6 +87,8 @@ def print_summary(
             table.add_row(*row)
 
     lines = _totals(model) + _cost_totals(model, flops, memory, batch_size)
+    if memory:
+        lines += _bytes_by_dtype(model)
     plain = print_fn is not None or notebook or not config.is_interactive_logging_enabled()
     # A console that writes nowhere renders the text; colours only where a person looks at it.
     options = {"force_terminal": False, "color_system": None} if plain and not notebook else {}
@@ -104,7 +106,15 @@ def print_summary(
     elif notebook:
         _display(console.export_html(inline_styles=True, code_format=_HTML))
     else:
-        print(capture.get(), end="")
+        _print(capture.get())
+
+
+def _print(text):
+    """Prints; where the output takes ASCII only, what else rich wrote has a plain stand-in."""
+    try:
+        print(text, end="")
+    except UnicodeEncodeError:
+        print(text.replace("…", "~").replace("└", "+").encode("ascii", "replace").decode(), end="")
 
 
 _HTML = '<pre style="white-space:pre;overflow-x:auto;line-height:normal;font-family:monospace">{code}</pre>'
@@ -180,6 +190,19 @@ def _cost_totals(model, flops, memory, batch_size):
         text = _shown(found and found.arena_bytes, readable_size)
         lines.append(_bold(" Memory of intermediate values: ") + text + at)
     return lines
+
+
+def _bytes_by_dtype(model):
+    """How many weights there are of each dtype."""
+    kinds = {}
+    for w in model.weights:
+        kinds.setdefault(w.dtype, []).append(w)
+    return [
+        _bold(f" Weights in {dtype}: ")
+        + _number(f"{count_params(w):,}")
+        + f" ({readable_size(memory_size(w))})"
+        for dtype, w in sorted(kinds.items())
+    ]
 
 
 def _totals(model):
