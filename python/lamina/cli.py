@@ -19,6 +19,8 @@ def main(argv=None):
         status = arguments.run(arguments) or 0
         sys.stdout.flush()
         return status
+    except KeyboardInterrupt:
+        return 130  # as shells say it
     except BrokenPipeError:  # `lamina summary ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -29,7 +31,10 @@ def main(argv=None):
 
 def _block(command, error):
     """An error as one block: what, and below it where, expected and fix, each on a line."""
-    first, *rest = (str(error) or type(error).__name__).splitlines()
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:  # without its number
+        text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    first, *rest = (text or type(error).__name__).splitlines()
     return "\n".join([f"lamina {command}: {first}", *[f"  {line.strip()}" for line in rest if line.strip()]])
 
 
@@ -39,6 +44,7 @@ def _parser():
         description="A Keras-like library on its own Rust engine, for the CPU.",
         epilog=_FILE,
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and end")
     commands = parser.add_subparsers(dest="command", required=True)
 
     def command(name, run, help, file=True, json=True):
@@ -70,10 +76,16 @@ def _parser():
     )
 
     plot = command("plot", _lazily("show", "plot"), "draw the model", json=False)
-    plot.add_argument("-o", "--output", metavar="model.svg", default="model.svg")
+    plot.add_argument("-o", "--output", metavar="model.svg", default="model.svg", help=".svg or .png")
     plot.add_argument("--view", choices=("graph", "neurons", "blocks"), default="graph")
-    plot.add_argument("--rankdir", choices=("TB", "LR"), default="TB")
+    plot.add_argument("--rankdir", choices=("TB", "LR", "BT", "RL"), default="TB", help="where arrows go")
     plot.add_argument("--expand-nested", action="store_true", help="draw the layers of nested models")
+    plot.add_argument("--dtype", action="store_true", help="write dtypes beside the arrows")
+    plot.add_argument("--activations", action="store_true", help="write the activation of each layer")
+    plot.add_argument("--trainable", action="store_true", help="write which layers train")
+    plot.add_argument("--no-shapes", action="store_true", help="leave the shapes out")
+    plot.add_argument("--no-names", action="store_true", help="leave the names of layers out")
+    plot.add_argument("--dpi", type=_positive, default=200, help="dots per inch of a PNG")
 
     command("inspect", _lazily("show", "inspect"), "what a file holds, without building the model")
 
@@ -89,6 +101,16 @@ def _parser():
     bench.add_argument("--length", type=_positive, help="size of axes that the model leaves unknown")
     bench.add_argument("--seconds", type=float, default=0.5, help="how long to measure each")
     return parser
+
+
+class _Version(argparse.Action):
+    """Prints the version; lamina is imported only then."""
+
+    def __call__(self, parser, *_):
+        import lamina
+
+        print(f"lamina {lamina.__version__}")
+        parser.exit()
 
 
 def _lazily(module, name):
@@ -121,7 +143,10 @@ def _integers(text):
 
 def _shape(text):
     parts = [p.strip() for p in text.strip("() ").split(",") if p.strip()]
-    return tuple(None if p == "None" else _positive(p) for p in parts)
+    try:
+        return tuple(None if p == "None" else _positive(p) for p in parts)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is not a shape such as 28,28,1") from None
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import struct
 import subprocess
 import sys
 
@@ -139,6 +140,35 @@ def test_plot(run, folder, view):
     assert "<svg" in (path / "picture.svg").read_text()
 
 
+def test_plot_writes_what_was_asked_for(run, folder):
+    path, _ = folder
+    line = "plot model.json -o p.svg --dtype --activations --trainable --no-shapes --no-names --rankdir LR"
+    assert run(*line.split())[0] == 0
+    svg = (path / "p.svg").read_text()
+    assert ">float32<" in svg and ">relu<" in svg and ">trainable<" in svg
+    assert "(None" not in svg and ">dense<" not in svg
+    sizes = []
+    for dpi in ("96", "192"):
+        assert run("plot", "model.json", "-o", "p.png", "--dpi", dpi)[0] == 0
+        sizes.append(struct.unpack(">I", (path / "p.png").read_bytes()[16:20])[0])
+    assert sizes[1] == pytest.approx(2 * sizes[0], abs=4)
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as e:
+        cli.main(["--version"])
+    assert e.value.code == 0
+    assert capsys.readouterr().out == f"lamina {lamina.__version__}\n"
+
+
+def test_an_interrupt_ends_without_a_traceback(run, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lamina.commands.show.load_model", interrupted)
+    assert run("summary", "model.json") == (130, "", "")
+
+
 def test_inspect_builds_nothing(run, folder, monkeypatch):
     monkeypatch.setattr("lamina.commands.show.load_model", None)
     status, out, _ = run("inspect", "model.json")
@@ -194,6 +224,7 @@ def test_bench(run):
         ("bench networks:unbuilt", "is unknown"),
         ("bench networks:sequence", "--length"),
         ("plot model.json -o model.bmp", ".svg"),
+        ("plot model.json -o no/where.png", "lamina plot: No such file or directory: no/where.png"),
     ],
 )
 def test_a_wrong_use_is_one_block_on_stderr_and_status_2(run, folder, line, words):
@@ -218,7 +249,15 @@ def test_a_wrong_use_is_one_block_on_stderr_and_status_2(run, folder, line, word
 
 
 @pytest.mark.parametrize(
-    "line", ["", "sumary model.json", "bench networks:model --batch 0", "summary", "bench m:m --threads x"]
+    "line",
+    [
+        "",
+        "sumary model.json",
+        "explain m:m --input-shape 5,x",
+        "bench networks:model --batch 0",
+        "summary",
+        "bench m:m --threads x",
+    ],
 )
 def test_a_line_that_cannot_be_parsed_shows_usage(folder, capsys, line):
     with pytest.raises(SystemExit) as e:

@@ -80,8 +80,14 @@ def plot(arguments):
     plot_model(
         load_model(arguments.file),
         arguments.output,
+        show_shapes=not arguments.no_shapes,
+        show_dtype=arguments.dtype,
+        show_layer_names=not arguments.no_names,
         rankdir=arguments.rankdir,
         expand_nested=arguments.expand_nested,
+        dpi=arguments.dpi,
+        show_layer_activations=arguments.activations,
+        show_trainable=arguments.trainable,
         view=arguments.view,
     )
     print(arguments.output)
