@@ -13,7 +13,8 @@ class ExplainedError(ValueError):
         expected: what would have been accepted, in words.
         producer: the layer that made the value (its name or itself).
         cause: the likely mistake.
-        trail: the sizes on the way there, layer by layer: `"28x28 -> conv2d 26x26"`.
+        trail: the sizes on the way there, layer by layer: `"28x28 -> conv2d 26x26"`; `True` where they are to
+            be filled in by who knows them.
         fix: code that can be pasted.
 
     Each is an attribute; `str()` renders them.
@@ -46,7 +47,7 @@ class ExplainedError(ValueError):
             ("got", _shapes(self.got, self.axes)),
             ("expected", self.expected),
             ("cause", self.cause),
-            ("sizes", self.trail),
+            ("sizes", self.trail if isinstance(self.trail, str) else None),
             ("fix", self.fix),
         ):
             if text:
@@ -122,6 +123,21 @@ def _shapes(got, axes):
     if isinstance(got, dict):
         return ", ".join(f"{k}: {_shapes(v, None)}" for k, v in got.items())
     return str(got)
+
+
+_SPATIAL = {3: ("time",), 4: ("height", "width"), 5: ("depth", "height", "width")}
+
+
+def axis_names(ndim, data_format=None):
+    """Names for the axes of a value with `ndim` axes, as the layers of `data_format` read it, or `None`."""
+    if ndim in (1, 2):
+        return ("batch", "features")[:ndim]
+    spatial = _SPATIAL.get(ndim)
+    if spatial is None:
+        return None
+    if data_format == "channels_first":
+        return ("batch", "channels", *spatial)
+    return ("batch", *spatial, "features" if ndim == 3 and data_format is None else "channels")
 
 
 class FileFormatError(ValueError):

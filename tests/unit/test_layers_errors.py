@@ -30,7 +30,7 @@ def call(layer, *shapes, dtype=None):
             (None, 3, 9, 1),
             [
                 "Computed output size would be zero or negative",
-                "floor((3 - 1 * (5 - 1) - 1) / 1) + 1 = -1",
+                "floor((3 - 5) / 1) + 1 = -1",
                 "'deep'",
             ],
         ),

@@ -278,28 +278,6 @@ def sequential(shape):
     return lamina.Sequential([lamina.Input(shape, name="data"), layers.Flatten(), layers.Dense(2)])
 
 
-def test_one_sample_without_its_batch_axis():
-    with pytest.raises(ShapeError, match="one sample without its batch axis") as caught:
-        sequential((4,))(np.ones(4, "float32"))
-    assert "x[None]" in str(caught.value)
-    with pytest.raises(ShapeError, match="one sample without its batch axis"):
-        sequential((28, 28, 1))(np.ones((28, 28, 1), "float32"))
-
-
-def test_wrong_number_of_features_blames_the_input():
-    with pytest.raises(ShapeError, match="'data'") as caught:
-        sequential((4,))(np.ones((2, 5), "float32"))
-    text = str(caught.value)
-    assert "5 along axis 1 where the model was made for 4" in text
-    assert "(2, 5) = (batch, features)" in text
-    assert "Dense" not in text
-
-
-def test_channels_first_data_is_seen():
-    with pytest.raises(ShapeError, match="axis 1 holds the channels"):
-        sequential((28, 20, 3))(np.ones((2, 3, 28, 20), "float32"))
-
-
 def test_a_missing_last_axis_of_one_is_added_and_said_once():
     model = sequential((10, 1))
     with pytest.warns(UserWarning, match=r"was read as \(None, 10, 1\)"):

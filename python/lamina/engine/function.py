@@ -3,6 +3,8 @@
 from lamina import tree
 from lamina.engine.keras_tensor import KerasTensor
 from lamina.engine.operation import Operation
+from lamina.engine.trail import add_trail
+from lamina.errors import ShapeError
 
 
 class Function(Operation):
@@ -106,7 +108,15 @@ class Function(Operation):
                 continue
             args, kwargs = node.fill_in(values)
             operation = operation_fn(node.operation)
-            outputs = operation(*args, **kwargs) if call_fn is None else call_fn(operation, *args, **kwargs)
+            try:
+                outputs = (
+                    operation(*args, **kwargs) if call_fn is None else call_fn(operation, *args, **kwargs)
+                )
+            except ShapeError as e:
+                if e.layer is operation:
+                    e.producer = e.producer or [parent.operation for parent in node.parent_nodes] or None
+                    add_trail(e, node.input_tensors[0], lambda x: values[id(x)].shape)
+                raise
             for x, y in zip(node.output_tensors, tree.flatten(outputs), strict=False):
                 values[id(x)] = y
         return tree.pack_sequence_as(self._outputs_struct, [values[id(x)] for x in self._outputs])

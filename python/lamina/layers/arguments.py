@@ -99,6 +99,7 @@ def known_axis(shape, axis, layer, what):
             got=tuple(shape),
             expected=f"a known number of {what} along axis {axis}",
             cause="the weights of this layer are as long as that axis, so it cannot stay unknown",
+            trail=True,
             fix="give that axis a size in `Input(shape)`, or pool over the unknown axes before this layer",
         )
     return size

@@ -9,6 +9,7 @@ from lamina.engine.operation import Node, Operation
 from lamina.engine.scope import AutocastScope, CallContext, state
 from lamina.engine.trace import infer
 from lamina.engine.tracebacks import shorten, warn
+from lamina.engine.trail import add_trail
 from lamina.errors import ShapeError
 from lamina.layers import call as calls
 from lamina.layers.call import default, is_default
@@ -63,6 +64,7 @@ class LayerCall:
             histories = [getattr(x, "_keras_history", None) for x in tree.flatten((args, kwargs))]
             producers = [h.operation for h in histories if h is not None and h.operation is not None]
             error.producer = producers or None
+        add_trail(error, next((x for x in tree.flatten((args, kwargs)) if isinstance(x, KerasTensor)), None))
         return error
 
     def _run(self, args, kwargs):

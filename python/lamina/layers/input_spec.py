@@ -2,14 +2,7 @@
 
 from lamina import tree
 from lamina.backend import standardize_dtype, standardize_shape
-from lamina.errors import ShapeError
-
-_AXES = {
-    2: ("batch", "features"),
-    3: ("batch", "time", "features"),
-    4: ("batch", "height", "width", "channels"),
-    5: ("batch", "depth", "height", "width", "channels"),
-}
+from lamina.errors import ShapeError, axis_names
 
 
 class InputSpec:
@@ -113,15 +106,18 @@ def assert_input_compatibility(input_spec, inputs, layer_name, layer=None):
         if problem:
             history = getattr(x, "_keras_history", None)
             named = f" with name '{spec.name}'" if spec.name else ""
+            layout = getattr(layer, "data_format", None)
+            cause, fix = _advice(spec, tuple(x.shape), layer)
             raise ShapeError(
                 f"Input {index}{named} of layer '{layer_name}' is incompatible with the layer: {problem}. "
                 f"Full shape received: {tuple(x.shape)}",
                 layer=layer or layer_name,
                 got=tuple(x.shape),
-                axes=_axis_names(len(x.shape), spec.ndim or spec.min_ndim),
-                expected=_words(spec),
+                axes=_names(len(x.shape), spec, layout),
+                expected=_words(spec, layout),
                 producer=history[0] if history else None,
-                fix=_rank_fix(spec, x),
+                cause=cause,
+                fix=fix,
             )
 
 
@@ -150,21 +146,22 @@ def _problem(spec, shape, x):
     return None
 
 
-def _axis_names(ndim, wanted):
-    """Names for the axes of a value; one that lacks its last axis has the names of what was wanted."""
-    return _AXES[wanted][:-1] if wanted in _AXES and ndim == wanted - 1 else _AXES.get(ndim)
+def _names(ndim, spec, layout):
+    """Names for the axes of a value; one that lacks its channels has the names of the others."""
+    wanted = spec.ndim or spec.min_ndim
+    if wanted is not None and wanted > 2 and ndim == wanted - 1:
+        return tuple(n for n in axis_names(wanted, layout) or () if n not in ("channels", "features")) or None
+    return axis_names(ndim, layout)
 
 
-def _words(spec):
+def _words(spec, layout):
     if spec.shape is not None:
         return f"shape {spec.shape}"
     words = []
-    if spec.ndim is not None:
-        names = _AXES.get(spec.ndim)
-        words.append(f"{spec.ndim} axes" + (f" = ({', '.join(names)})" if names else ""))
-    if spec.min_ndim is not None:
-        names = _AXES.get(spec.min_ndim) if spec.min_ndim > 2 else None
-        words.append(f"at least {spec.min_ndim} axes" + (f" = ({', '.join(names)})" if names else ""))
+    for count, ndim in (("", spec.ndim), ("at least ", spec.min_ndim)):
+        if ndim is not None:
+            names = axis_names(ndim, layout) if ndim > 2 or not count else None
+            words.append(f"{count}{ndim} axes" + (f" = ({', '.join(names)})" if names else ""))
     if spec.max_ndim is not None:
         words.append(f"at most {spec.max_ndim} axes")
     words += [f"{v} along axis {k}" for k, v in spec.axes.items() if v is not None]
@@ -173,11 +170,32 @@ def _words(spec):
     return ", ".join(words) or None
 
 
-def _rank_fix(spec, x):
-    wanted = spec.ndim or spec.min_ndim
-    if wanted is None or spec.allow_last_axis_squeeze or len(x.shape) != wanted - 1:
-        return None
-    if len(x.shape) == 1:
-        return "`x[None, :]` if this is one sample without its batch axis"
-    one_sample = "`x[None]` if this is one sample without its batch axis"
-    return f"`x[..., None]` if each value is one feature or channel; {one_sample}"
+def _advice(spec, shape, layer):
+    """(cause, fix): an axis is missing, or the channels stand where the other data format has them."""
+    wanted, ndim, layout = spec.ndim or spec.min_ndim, len(shape), getattr(layer, "data_format", None)
+    if wanted is not None and not spec.allow_last_axis_squeeze and ndim == wanted - 1:
+        if ndim == 1:
+            return None, "`x[None, :]` if this is one sample without its batch axis"
+        if layout is None:
+            one_sample = "`x[None]` if this is one sample without its batch axis"
+            return None, f"`x[..., None]` if each value is one feature or channel; {one_sample}"
+        sizes, index = ((*shape[1:], 1), "x[..., None]")
+        if layout == "channels_first":
+            sizes, index = (1, *shape[1:]), "x[:, None]"
+        return (
+            "the channel axis is missing",
+            f"`Input({sizes})` and `{index}` for one channel; `x[None]` if this is one sample",
+        )
+    for axis, value in spec.axes.items():
+        position = axis % ndim if -ndim <= axis < ndim else None
+        other = {ndim - 1: 1, 1: ndim - 1}.get(position)
+        if ndim < 3 or other is None or value is None or shape[other] != value or shape[position] == value:
+            continue
+        swapped, source, target = ("channels_first", 1, -1) if other == 1 else ("channels_last", -1, 1)
+        fix = f"`np.moveaxis(x, {source}, {target})`"
+        if layout is not None:
+            fix += f', or `data_format="{swapped}"` in this layer'
+        elif hasattr(layer, "axis"):
+            fix += f", or `axis={source}` in this layer"
+        return f"axis {other} holds the {value} channels ({swapped} data)", fix
+    return None, None

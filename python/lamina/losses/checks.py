@@ -6,15 +6,8 @@ anything.
 """
 
 from lamina import ops
-from lamina.errors import ShapeError
+from lamina.errors import ShapeError, axis_names
 
-_AXES = {
-    1: ("batch",),
-    2: ("batch", "features"),
-    3: ("batch", "time", "features"),
-    4: ("batch", "height", "width", "channels"),
-    5: ("batch", "depth", "height", "width", "channels"),
-}
 _WITH_SPARSE_FORM = ("categorical_crossentropy", "categorical_accuracy", "top_k_categorical_accuracy")
 
 
@@ -89,7 +82,7 @@ def _mismatch(name, target, output, kind, expected=None):
         argument="y_true",
         got=target,
         expected=output if expected is None else expected,
-        axes=_AXES.get(len(target)),
+        axes=axis_names(len(target)),
         cause=cause,
         fix=fix,
     )
@@ -160,7 +153,7 @@ def _weight_mismatch(shape, weights):
         argument="sample_weight",
         got=weights,
         expected=" or ".join(str(s) for s in dict.fromkeys((shape[:1], shape))),
-        axes=_AXES.get(len(weights)),
+        axes=axis_names(len(weights)),
         cause=cause,
         fix=fix,
     )

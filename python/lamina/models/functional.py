@@ -12,7 +12,7 @@ from lamina.layers.call import any_mask
 from lamina.layers.core.input_layer import Input, InputLayer
 from lamina.layers.input_spec import InputSpec
 from lamina.layers.layer import Layer
-from lamina.models.inputs import adjust_input
+from lamina.models.inputs import adjust_inputs, check_data, say_once, structure_error, structures
 from lamina.models.model import Model
 
 
@@ -170,12 +170,18 @@ class Functional(Function, Model):
                     )
                 tensors.append(None)
                 continue
+            tensors.append(ops.convert_to_tensor(x, dtype=reference.dtype))
+        tensors = adjust_inputs(self, tensors)
+        for x, tensor in zip(flat, tensors, strict=True):
             mask = get_keras_mask(x)
-            tensor = adjust_input(self, ops.convert_to_tensor(x, dtype=reference.dtype), reference)
             if mask is not None and tensor is not x:
                 tensor._keras_mask = mask
-            tensors.append(tensor)
         return tensors
+
+    def _check_data(self, inputs):
+        """`ShapeError` unless arrays of a whole data set fit; what a call with them would say of a batch."""
+        if type(self).call is Functional.call:
+            check_data(self, self._in_order(inputs))
 
     def _in_order(self, inputs):
         struct = self._inputs_struct
@@ -210,34 +216,16 @@ class Functional(Function, Model):
                 return tree.flatten(inputs)
             except ValueError:
                 pass
-        expected, received = len(self._inputs), len(tree.flatten(inputs))
-        if expected == received and not (isinstance(struct, dict) or isinstance(inputs, dict)):
+        if len(self._inputs) == len(tree.flatten(inputs)) and not (
+            isinstance(struct, dict) or isinstance(inputs, dict)
+        ):
             self._warn_structure(inputs)
             return tree.flatten(inputs)
-        counts = ""
-        if expected != received:
-            named = f"named input(s) with keys {sorted(struct)}" if isinstance(struct, dict) else "input(s)"
-            counts = (
-                f"Layer '{self.name}' expects {expected} {named}, but it received {received} input tensors. "
-            )
-        raise ValueError(counts + self._structures(inputs))
-
-    def _structures(self, inputs):
-        expected = tree.map_structure(lambda x: x.name, self._inputs_struct)
-        received = tree.map_structure(
-            lambda x: "None" if x is None else f"Tensor(shape={getattr(x, 'shape', x)})", inputs
-        )
-        return (
-            "The structure of `inputs` doesn't match the expected structure.\n"
-            f"Expected: {expected}\n"
-            f"Received: inputs={received}"
-        )
+        raise structure_error(self, inputs)
 
     def _warn_structure(self, inputs):
         if not state.inferring:
-            warn(
-                self._structures(inputs),
-            )
+            say_once(self, "structure", f"{structures(self, inputs)}.")
 
     # --------------------------------------------------------------------------------------------- config
 

@@ -189,14 +189,8 @@ class Sequential(Model):
 
     def call(self, inputs, training=None, mask=None):
         """Runs the stack."""
-        functional = self._functional
-        if functional is not None:
-            functional.__dict__["strict_shapes"] = self.strict_shapes
-            try:
-                return functional.call(inputs, training=training, mask=mask)
-            except ShapeError as e:
-                e.layer = self if e.layer is functional else e.layer
-                raise
+        if self._functional is not None:
+            return self._as_functional("call", inputs, training=training, mask=mask)
         for layer in self.layers:
             options = {"mask": mask} if layer._call_has_mask_arg else {}
             if layer._call_has_training_arg and training is not None:
@@ -205,8 +199,22 @@ class Sequential(Model):
             mask = tree.map_structure(get_keras_mask, inputs)
         return inputs
 
+    def _as_functional(self, method, *args, **kwargs):
+        """A method of the functional model, whose errors are this model's."""
+        functional = self._functional
+        functional.__dict__["strict_shapes"] = self.strict_shapes
+        try:
+            return getattr(functional, method)(*args, **kwargs)
+        except ShapeError as e:
+            e.layer = self if e.layer is functional else e.layer
+            raise
+
     def _check_input(self, arguments):
         pass  # the functional model does
+
+    def _check_data(self, inputs):
+        if self._functional is not None and type(self).call is Sequential.call:
+            self._as_functional("_check_data", inputs)
 
     def _infer_outputs(self, args, kwargs):
         if self._functional is not None:

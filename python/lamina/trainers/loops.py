@@ -5,7 +5,7 @@ import numpy as np
 from lamina import tree
 from lamina.engine.tracebacks import boundary
 from lamina.trainers import checks
-from lamina.trainers.arrays import train_validation_split
+from lamina.trainers.arrays import is_arrays, standardize, train_validation_split
 from lamina.trainers.building import build_on
 from lamina.trainers.data import ArraySource, Epochs, make_source, standardize_batch, unpack_x_y_sample_weight
 from lamina.trainers.shortcuts import PredictShortcut, StepShortcut
@@ -169,8 +169,6 @@ class Loops:
 
         epochs = _make_epochs(self, x, batch_size=batch_size, steps=steps)
         function = self.make_predict_function()
-        if isinstance(epochs.source, ArraySource):
-            checks.check_inputs(self, epochs.source.batch)
         if not self.built:
             build_on(self, epochs.peek())
         if not isinstance(callbacks, CallbackList):
@@ -225,8 +223,8 @@ class Loops:
         outputs = short(x) if short is not None else None
         if outputs is not None:
             return outputs
+        checks.check_inputs(self, standardize(x, "x"))
         batch = standardize_batch((x,))
-        checks.check_inputs(self, batch)
         build_on(self, batch)
         outputs = self.make_predict_function()(batch)
         self._set_training(_short_predict=PredictShortcut.of(self, batch, outputs))
@@ -289,10 +287,10 @@ def _one_batch(model, function, data, class_weight, return_dict):
         logs = short(x, y)
         if logs is not None:
             return logs if return_dict else _in_order(model, logs)
+    checks.check_inputs(model, standardize(x, "x"))
     batch = standardize_batch(data, class_weight)
     while batch[-1] is None:  # as `fit` gives it: no trailing None
         batch = batch[:-1]
-    checks.check_inputs(model, batch)
     build_on(model, batch)
     if hasattr(function, "lookup"):
         function.lookup((batch,))
@@ -315,6 +313,10 @@ def _in_order(model, logs):
 
 def _make_epochs(model, x, y=None, sample_weight=None, batch_size=None, steps=None, **options):
     inputs = len(getattr(model, "inputs", None) or [None]) if model.built else 1
+    if x is not None and is_arrays(x):
+        # Before the samples are counted: one sample without its batch axis has another count than its target.
+        x = standardize(x, "x", inputs)
+        checks.check_inputs(model, x)
     source = make_source(x, y, sample_weight, batch_size, steps, inputs=inputs, **options)
     return Epochs(source, steps)
 
@@ -333,8 +335,6 @@ def _prepare(model, function, epochs):
     """Builds the model and traces the step on the shapes of a first batch, so that errors come before any
     work.
     """
-    if isinstance(epochs.source, ArraySource):
-        checks.check_inputs(model, epochs.source.batch)
     if not hasattr(function, "lookup") and model.built:
         return
     batch = epochs.peek()

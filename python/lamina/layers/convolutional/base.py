@@ -1,12 +1,40 @@
 """What every convolution layer shares: its geometry, its channel axis, its bias and activation."""
 
 from lamina import activations, backend, ops
-from lamina.errors import ShapeError
+from lamina.errors import ShapeError, axis_names
 from lamina.layers.arguments import int_tuple, known_axis, padding_mode
 from lamina.layers.input_spec import InputSpec
 from lamina.layers.parametric import ParametricLayer
 
-SPATIAL_AXES = {1: ("time",), 2: ("height", "width")}
+SPATIAL_AXES = {1: ("time",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+
+
+def check_window(layer, shape, window, strides, dilation=None):
+    """`ShapeError` unless a window fits into an input without padding: the output would be
+    `floor((size - dilation * (window - 1) - 1) / stride) + 1` values long.
+    """
+    names = axis_names(len(shape), layer.data_format)
+    first = 1 if layer.data_format == "channels_last" else 2
+    for axis, width, stride, spread in zip(
+        range(first, len(shape)), window, strides, dilation or (1,) * len(window), strict=False
+    ):
+        size, reach = shape[axis], spread * (width - 1) + 1
+        if size is None or size >= reach:
+            continue
+        covered = f"{size} - {width}" if spread == 1 else f"{size} - {spread} * ({width} - 1) - 1"
+        setting = "kernel_size" if hasattr(layer, "kernel_size") else "pool_size"
+        raise ShapeError(
+            "Computed output size would be zero or negative.",
+            layer=layer,
+            argument="inputs",
+            got=tuple(shape),
+            axes=names,
+            expected=f"{names[axis]} >= {reach}",
+            cause=f"output {names[axis]} = floor(({covered}) / {stride}) + 1 = "
+            f"{(size - reach) // stride + 1}: the window covers {reach} and the input has {size}",
+            trail=True,
+            fix=f'use padding="same", a smaller {setting}, or less pooling before this layer',
+        )
 
 
 class Convolution(ParametricLayer):
@@ -38,29 +66,6 @@ class Convolution(ParametricLayer):
     def _channel_axis(self):
         return -1 if self.data_format == "channels_last" else 1
 
-    def _check_input(self, arguments):
-        try:
-            super()._check_input(arguments)
-        except ShapeError as error:
-            self._explain_layout(error, tuple(next(iter(arguments.values())).shape))
-            raise
-
-    def _explain_layout(self, error, shape):
-        """Say so where the channel axis is missing, or stands where the other layout has it."""
-        first, ndim = self.data_format == "channels_first", self.rank + 2
-        if len(shape) == ndim:
-            error.axes = self._axes()
-        if len(shape) == ndim - 1:
-            sizes, index = ((1, *shape[1:]), "[:, None]") if first else ((*shape[1:], 1), "[..., None]")
-            error.cause = "the channel axis is missing"
-            error.fix = f"`Input({sizes})` and `x{index}` for one channel; `x[None]` if this is one sample"
-        elif len(shape) == ndim and self.built:
-            channels, other = self.input_spec.axes[self._channel_axis], 1 if not first else ndim - 1
-            if shape[other] == channels:
-                layout, source, target = ("channels_last", -1, 1) if first else ("channels_first", 1, -1)
-                error.cause = f"axis {other} holds the {channels} channels"
-                error.fix = f'`np.moveaxis(x, {source}, {target})`, or `data_format="{layout}"` in this layer'
-
     def _take_input_shape(self, input_shape):
         """Check the input shape, remember its channels, and return how many there are."""
         ndim = self.rank + 2
@@ -70,41 +75,15 @@ class Convolution(ParametricLayer):
                 layer=self,
                 argument="inputs",
                 got=tuple(input_shape),
-                expected=f"{ndim} axes: ({', '.join(self._axes())})",
+                expected=f"{ndim} axes: ({', '.join(axis_names(ndim, self.data_format))})",
             )
         channels = known_axis(input_shape, self._channel_axis, self, "channels")
         self.input_spec = InputSpec(min_ndim=ndim, axes={self._channel_axis: channels})
         return channels
 
     def _check_output_size(self, input_shape):
-        """With `valid` padding, `(size - dilation * (kernel - 1) - 1) // stride + 1` must be positive."""
-        if self.padding != "valid":
-            return
-        first = 1 if self.data_format == "channels_last" else 2
-        for i, name in enumerate(SPATIAL_AXES[self.rank]):
-            size, kernel = input_shape[first + i], self.kernel_size[i]
-            stride, dilation = self.strides[i], self.dilation_rate[i]
-            reach = dilation * (kernel - 1) + 1
-            if size is not None and size < reach:
-                output = (size - reach) // stride + 1
-                raise ShapeError(
-                    "Computed output size would be zero or negative.",
-                    layer=self,
-                    argument="inputs",
-                    got=tuple(input_shape),
-                    axes=self._axes(),
-                    expected=f"{name} >= {reach}",
-                    cause=(
-                        f"output {name} = floor(({size} - {dilation} * ({kernel} - 1) - 1) / {stride}) + 1 "
-                        f"= {output}: the window covers {reach} and the input has {size}"
-                    ),
-                    fix='use padding="same", a smaller kernel_size, or less pooling before this layer',
-                )
-
-    def _axes(self):
-        spatial = SPATIAL_AXES[self.rank]
-        last = self.data_format == "channels_last"
-        return ("batch", *spatial, "channels") if last else ("batch", "channels", *spatial)
+        if self.padding == "valid":
+            check_window(self, input_shape, self.kernel_size, self.strides, self.dilation_rate)
 
     def _finish(self, outputs):
         """Add the bias along the channel axis, then the activation."""

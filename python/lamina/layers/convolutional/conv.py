@@ -72,6 +72,7 @@ class Conv(LowRankAdaptation, Convolution):
         return self._adapted_weight()
 
     def call(self, inputs):
+        self._check_output_size(inputs.shape)
         padding = self.padding
         if padding == "causal":
             reach = self.dilation_rate[0] * (self.kernel_size[0] - 1)

@@ -42,6 +42,7 @@ class DepthwiseConv(Convolution):
         self.bias = self._add_weight("bias", (channels * self.depth_multiplier,)) if self.use_bias else None
 
     def call(self, inputs):
+        self._check_output_size(inputs.shape)
         outputs = ops.depthwise_conv(
             inputs,
             self.kernel,
@@ -128,6 +129,7 @@ class SeparableConv(Convolution):
         self.bias = self._add_weight("bias", (self.filters,)) if self.use_bias else None
 
     def call(self, inputs):
+        self._check_output_size(inputs.shape)
         outputs = ops.separable_conv(
             inputs,
             self.depthwise_kernel,

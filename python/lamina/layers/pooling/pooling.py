@@ -1,9 +1,8 @@
 """Pooling: the largest or the mean value of each window."""
 
 from lamina import backend, ops
-from lamina.errors import ShapeError
 from lamina.layers.arguments import int_tuple, padding_mode
-from lamina.layers.convolutional.base import SPATIAL_AXES
+from lamina.layers.convolutional.base import check_window
 from lamina.layers.input_spec import InputSpec
 from lamina.layers.layer import Layer
 
@@ -28,24 +27,8 @@ class Pooling(Layer):
 
     def call(self, inputs):
         if self.padding == "valid":
-            self._check_output_size(inputs.shape)
+            check_window(self, inputs.shape, self.pool_size, self.strides)
         return self._pool(inputs, self.pool_size, self.strides, self.padding, self.data_format)
-
-    def _check_output_size(self, shape):
-        first = 1 if self.data_format == "channels_last" else 2
-        for i, name in enumerate(SPATIAL_AXES[self.rank]):
-            size, window, stride = shape[first + i], self.pool_size[i], self.strides[i]
-            if size is not None and size < window:
-                output = (size - window) // stride + 1
-                raise ShapeError(
-                    "Computed output size would be zero or negative.",
-                    layer=self,
-                    argument="inputs",
-                    got=tuple(shape),
-                    expected=f"{name} >= {window}",
-                    cause=f"output {name} = floor(({size} - {window}) / {stride}) + 1 = {output}",
-                    fix='use padding="same", a smaller pool_size, or less pooling before this layer',
-                )
 
 
 class MaxPooling1D(Pooling):

@@ -1,7 +1,7 @@
 """Adding and removing margins, and enlarging."""
 
 from lamina import backend, ops
-from lamina.errors import ShapeError
+from lamina.errors import ShapeError, axis_names
 from lamina.layers.arguments import int_tuple, pair_of_pairs, positive_int
 from lamina.layers.input_spec import InputSpec
 from lamina.layers.layer import Layer
@@ -129,7 +129,11 @@ def _crop(x, cropping, data_format, layer):
                 layer=layer,
                 argument="inputs",
                 got=tuple(x.shape),
+                axes=axis_names(len(x.shape), data_format),
                 expected=f"axis {axis} longer than {before} + {after} = {before + after}",
+                cause=f"nothing would be left: {size} - {before} - {after} = {size - before - after}",
+                trail=True,
+                fix="crop less, or pool less before this layer",
             )
     inner = [slice(before, -after or None) for before, after in _margins(cropping, data_format)]
     return x[tuple(inner)]
