@@ -12,6 +12,7 @@ class _State(threading.local):
     call = None  # CallContext of the outermost layer call in progress
     redirect = False  # variables must be read through `.value`: autocast or a stateless scope is on
     inferring = False  # a call is traced for its output shapes only
+    shapes_only = False  # ... and no plan will be made of it: a loop may stand for all its rounds by one
     abstract = False  # new variables are made of zeros, since only their shapes matter
     eager = False  # functions must not be compiled (`run_eagerly`)
     tapes = 0  # gradient tapes that record
@@ -176,6 +177,7 @@ _FRESH = {
     "call": None,
     "redirect": False,
     "inferring": False,
+    "shapes_only": False,
     "abstract": False,
     "tapes": 0,
 }

@@ -76,7 +76,7 @@ def _infer_at(fn, args, kwargs, size):
                 value._keras_mask = enter(x._keras_mask)
         return symbols[id(x)]
 
-    with scope.flag("inferring"), _core.Graph() as graph:
+    with scope.flag("inferring"), scope.flag("shapes_only"), _core.Graph() as graph:
         outputs = fn(*tree.map_structure(enter, args), **tree.map_structure(enter, kwargs))
         return tree.map_structure(_leave, outputs)
 

@@ -14,6 +14,7 @@ from lamina.layers.core.embedding import Embedding
 from lamina.layers.core.input_layer import Input, InputLayer
 from lamina.layers.core.lambda_layer import Lambda
 from lamina.layers.core.masking import Identity, Masking
+from lamina.layers.core.wrapper import Wrapper
 from lamina.layers.input_spec import InputSpec
 from lamina.layers.layer import Layer
 from lamina.layers.merging.concatenate import Concatenate, concatenate
@@ -49,6 +50,12 @@ from lamina.layers.pooling.pooling import AveragePooling1D, AveragePooling2D, Ma
 from lamina.layers.preprocessing.category_encoding import CategoryEncoding
 from lamina.layers.preprocessing.normalization import Normalization
 from lamina.layers.preprocessing.rescaling import Rescaling
+from lamina.layers.recurrent.bidirectional import Bidirectional
+from lamina.layers.recurrent.cells import GRUCell, LSTMCell, SimpleRNNCell
+from lamina.layers.recurrent.gated import GRU, LSTM, SimpleRNN
+from lamina.layers.recurrent.rnn import RNN
+from lamina.layers.recurrent.stacked import StackedRNNCells
+from lamina.layers.recurrent.time_distributed import TimeDistributed
 from lamina.layers.regularization.activity import ActivityRegularization
 from lamina.layers.regularization.dropout import AlphaDropout, Dropout, SpatialDropout1D, SpatialDropout2D
 from lamina.layers.regularization.noise import GaussianDropout, GaussianNoise
@@ -81,6 +88,9 @@ GlobalAvgPool2D = GlobalAveragePooling2D
 
 __all__ = [
     "ELU",
+    "GRU",
+    "LSTM",
+    "RNN",
     "Activation",
     "ActivityRegularization",
     "Add",
@@ -91,6 +101,7 @@ __all__ = [
     "AvgPool1D",
     "AvgPool2D",
     "BatchNormalization",
+    "Bidirectional",
     "CategoryEncoding",
     "Concatenate",
     "Conv1D",
@@ -111,6 +122,7 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flatten",
+    "GRUCell",
     "GaussianDropout",
     "GaussianNoise",
     "GlobalAveragePooling1D",
@@ -126,6 +138,7 @@ __all__ = [
     "Input",
     "InputLayer",
     "InputSpec",
+    "LSTMCell",
     "Lambda",
     "Layer",
     "LayerNormalization",
@@ -150,13 +163,18 @@ __all__ = [
     "SeparableConv2D",
     "SeparableConvolution1D",
     "SeparableConvolution2D",
+    "SimpleRNN",
+    "SimpleRNNCell",
     "Softmax",
     "SpatialDropout1D",
     "SpatialDropout2D",
+    "StackedRNNCells",
     "Subtract",
+    "TimeDistributed",
     "UnitNormalization",
     "UpSampling1D",
     "UpSampling2D",
+    "Wrapper",
     "ZeroPadding1D",
     "ZeroPadding2D",
     "add",
