@@ -79,9 +79,14 @@ class Bidirectional(Wrapper):
             raise
 
     def build(self, sequences_shape, initial_state_shape=None):
-        for layer in (self.forward_layer, self.backward_layer):
-            if not layer.built:
-                layer.build(sequences_shape)
+        try:
+            for layer in (self.forward_layer, self.backward_layer):
+                if not layer.built:
+                    layer.build(sequences_shape)
+        except ShapeError as error:
+            error.layer = self  # the one that the user knows
+            raise
+        self.input_spec = self.forward_layer.input_spec
 
     def call(self, sequences, initial_state=None, mask=None, training=None):
         half = len(initial_state) // 2 if initial_state is not None else 0

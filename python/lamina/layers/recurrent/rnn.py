@@ -5,6 +5,7 @@ from lamina.engine.scope import name_scope, state
 from lamina.engine.trace import ConcreteShapeNeeded
 from lamina.engine.variable import Variable
 from lamina.errors import ShapeError
+from lamina.layers.arguments import known_axis
 from lamina.layers.input_spec import InputSpec
 from lamina.layers.layer import Layer
 from lamina.layers.recurrent import situations
@@ -66,8 +67,8 @@ class RNN(Layer):
         self.zero_output_for_mask = zero_output_for_mask
         self.supports_masking = True
         # A cell of one's own may take more than one axis per step.
-        rows = all(isinstance(c, RecurrentCell) for c in leaves(cell))
-        self.input_spec = InputSpec(ndim=3) if rows else InputSpec(min_ndim=3)
+        self._takes_rows = all(isinstance(c, RecurrentCell) for c in leaves(cell))
+        self.input_spec = InputSpec(ndim=3) if self._takes_rows else InputSpec(min_ndim=3)
         # States are no weights: written past `__setattr__`, which would count them among these.
         self.__dict__["states"] = None
 
@@ -86,6 +87,9 @@ class RNN(Layer):
     def build(self, sequences_shape, initial_state_shape=None):
         if self.stateful and sequences_shape[0] is None:
             raise situations.no_batch_size(self, sequences_shape)
+        if self._takes_rows:
+            features = known_axis(sequences_shape, -1, self, "features")
+            self.input_spec = InputSpec(ndim=3, axes={-1: features})
         if isinstance(self.cell, Layer) and not self.cell.built:
             self.cell.build((sequences_shape[0], *sequences_shape[2:]))
         if self.stateful:

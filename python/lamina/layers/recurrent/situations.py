@@ -1,5 +1,7 @@
 """What a user reads when a recurrent layer gets something that is not (batch, time, features)."""
 
+import math
+
 from lamina.errors import ShapeError
 
 AXES = ("batch", "time", "features")
@@ -15,7 +17,7 @@ def explain_rank(error, layer, x):
         error.cause = "neither the batch nor the features have an axis of their own"
         error.fix = "`x[None, :, None]` if this is one sequence with one feature per step"
     elif ndim > 3:
-        size = "*".join("?" if d is None else str(d) for d in x.shape[2:])
+        size = "features" if None in x.shape[2:] else math.prod(x.shape[2:])
         error.cause = f"each step holds {ndim - 2} axes; a recurrent layer takes one row of features per step"
         steps = x.shape[1] if x.shape[1] is not None else -1
         error.fix = f"`TimeDistributed(Flatten())` or `Reshape(({steps}, {size}))` before it"
@@ -24,10 +26,11 @@ def explain_rank(error, layer, x):
 def _explain_two_axes(error, layer, x, source):
     error.axes = ("batch", "features")
     if source is not None and not source.return_sequences:
-        kind = type(getattr(source, "forward_layer", source)).__name__
+        inner = getattr(source, "forward_layer", None)
+        whose = f"the {type(inner).__name__} in '{source.name}'" if inner else f"'{source.name}'"
         error.producer = source
         error.cause = f"'{source.name}' returns only its last step, (batch, features): the time axis is gone"
-        error.fix = f"`return_sequences=True` on '{source.name}' ({kind}), so that it returns every step"
+        error.fix = f"`return_sequences=True` on {whose}, so that it returns every step"
         return
     size = x.shape[1]
     history = getattr(x, "_keras_history", None)
