@@ -13,7 +13,7 @@ def describe(layer, call):
     first = (getattr(layer, "__doc__", None) or "").strip().split("\n\n")[0].replace("\n", " ")
     if isinstance(layer, FunctionOperation):
         says = f"The function `{kind}`, called on the tensors of the model"
-    elif type(layer).__module__.startswith("lamina.") and first:
+    elif first:
         says = " ".join(first.split())
     else:
         says = f"{kind} is a layer that lamina knows by its call alone"
