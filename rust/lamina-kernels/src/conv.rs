@@ -17,7 +17,7 @@ pub use filter::ConvGradFilter;
 use crate::Isa;
 use crate::epilogue::Epilogue;
 use crate::gemm::{B, MatRef, gemm, pack_b_rows, packed_b_len};
-use crate::winograd::Winograd;
+use crate::winograd::{self, Winograd};
 use indirect::{Indirect, Lattice};
 use window::{Image, Tap};
 
@@ -137,6 +137,15 @@ pub enum Algorithm {
     Direct,
     /// With transformed filters and fewer multiplications.
     Winograd(Side),
+}
+
+impl Algorithm {
+    /// The fastest by an estimate, for a filter that is packed once for many runs.
+    ///
+    /// It does not depend on the number of threads: neither do the bits of a result.
+    pub fn fastest(isa: Isa, g: &Conv2d) -> Algorithm {
+        winograd::fastest(isa, g).map_or(Algorithm::Direct, Algorithm::Winograd)
+    }
 }
 
 /// The forward convolution `y = act(x * filter + bias + residual)`, planned for one geometry.

@@ -53,6 +53,29 @@ pub(crate) struct Winograd {
     cols: usize,
 }
 
+/// The side of the tiles that compute a convolution fastest, or None where the definition does.
+pub(crate) fn fastest(isa: Isa, g: &Conv2d) -> Option<Side> {
+    if !Winograd::applies(g) || g.y_len() == 0 || g.c == 0 {
+        return None;
+    }
+    let direct = cost(isa, g.n * g.oh * g.ow, 9, g.c, g.co);
+    let winograd = |side: Side| Winograd::new(isa, g, side).cost();
+    let (two, four) = (winograd(Side::Two), winograd(Side::Four));
+    let (side, best) = if two < four { (Side::Two, two) } else { (Side::Four, four) };
+    (best < 0.95 * direct).then_some(side)
+}
+
+/// Nanoseconds that one core takes for `rows` rows of a multiply by `matrices` matrices of `c` by `co`: arithmetic, or
+/// reading the matrices once, whichever is longer.
+fn cost(isa: Isa, rows: usize, matrices: usize, c: usize, co: usize) -> f64 {
+    let flops_per_ns = 14.0 * kernels(isa).lanes as f64;
+    let elements = (matrices * c * co) as f64;
+    (2.0 * rows as f64 * elements / flops_per_ns).max(4.0 * elements / BYTES_PER_NS)
+}
+
+/// What one core reads from memory.
+const BYTES_PER_NS: f64 = 20.0;
+
 /// Where the transformed input of a block of tiles lies: floats from one tile and from one position to the next.
 #[derive(Clone, Copy)]
 struct Strip {
@@ -77,7 +100,10 @@ impl Winograd {
 
     /// Panics where the geometry has no transforms.
     pub fn new(isa: Isa, g: &Conv2d, side: Side) -> Self {
-        assert!(Self::applies(g), "only 3x3 filters of stride 1, neither dilated nor grouped, are transformed");
+        assert!(
+            Self::applies(g),
+            "only 3x3 filters of stride 1, neither dilated nor grouped, are transformed"
+        );
         let m = side as usize;
         Winograd { isa, g: *g, side, rows: g.oh.div_ceil(m), cols: g.ow.div_ceil(m) }
     }
@@ -90,6 +116,13 @@ impl Winograd {
     /// Tiles of the batch.
     fn tiles(&self) -> usize {
         self.g.n * self.rows * self.cols
+    }
+
+    /// Nanoseconds that one core takes, by the same estimate as the definition's: the transforms move each element of
+    /// the transformed input and output out of and into L2.
+    fn cost(&self) -> f64 {
+        let moved = self.positions() * self.tiles() * (self.g.c + self.g.co);
+        cost(self.isa, self.tiles(), self.positions(), self.g.c, self.g.co) + 0.08 * moved as f64
     }
 
     /// Elements of the transformed filter.
@@ -200,7 +233,10 @@ impl Winograd {
     ) {
         let kernels = kernels(self.isa);
         let (positions, c, count) = (self.positions(), self.g.c, tiles.len());
-        assert!((tiles.end - origin - 1) * strip.tile + c <= strip.position && strip.position * positions <= v.len());
+        assert!(
+            (tiles.end - origin - 1) * strip.tile + c <= strip.position
+                && strip.position * positions <= v.len()
+        );
         let sums = Strip { tile: kernels.panel, position: count * kernels.panel + 16 };
         let heights = count.div_ceil(kernels.rows);
         scratch::with(sums.position * positions, |m: &mut [f32]| {
@@ -213,7 +249,8 @@ impl Winograd {
                     let filter = &packed[self.panel_start(panel)..][..positions * c * width];
                     for position in 0..positions {
                         for (first, rows) in (0..heights).map(|i| split(count, heights, i)) {
-                            let start = position * strip.position + (tiles.start - origin + first) * strip.tile;
+                            let start =
+                                position * strip.position + (tiles.start - origin + first) * strip.tile;
                             let row = v[start..].as_ptr();
                             let tile = Tile {
                                 a: &row,
@@ -260,7 +297,8 @@ impl Winograd {
         }
         let m = self.side as usize;
         for tile in tiles {
-            let (image, y, x) = (tile / (self.rows * self.cols), tile / self.cols % self.rows * m, tile % self.cols * m);
+            let (image, y, x) =
+                (tile / (self.rows * self.cols), tile / self.cols % self.rows * m, tile % self.cols * m);
             for y in y..(y + m).min(g.oh) {
                 let pixels = (x..(x + m).min(g.ow)).map(|x| ((image * g.oh + y) * g.ow + x) * g.co);
                 for offset in pixels {

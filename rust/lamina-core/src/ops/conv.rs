@@ -8,10 +8,10 @@
 use super::matmul::Epilogue;
 use super::window::{Padding, Slide};
 use super::*;
-use lamina_kernels::conv::{self as kernels, Conv2d};
+use lamina_kernels::conv::{self as kernels, Algorithm, Conv2d};
 use lamina_kernels::depthwise;
 use rustc_hash::FxHasher;
-use std::hash::Hasher;
+use std::hash::{Hash, Hasher};
 
 /// Which input channels a filter sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -150,7 +150,7 @@ fn flops(g: &Conv2d) -> u64 {
 }
 
 /// Says which packed form of a kernel this is: the geometry, but not the batch size.
-fn pack_key(role: Role, g: &Conv2d) -> u64 {
+fn pack_key(role: impl Hash, g: &Conv2d) -> u64 {
     let mut hasher = FxHasher::default();
     (role, Conv2d { n: 0, ..*g }).hash(&mut hasher);
     hasher.finish()
@@ -203,13 +203,18 @@ impl OpDef for Conv {
                 plan.run(x, kernel, call.output(0), &fused);
             });
         }
-        let plan = kernels::ConvForward::new(isa, &g);
+        // Transforming a filter pays where it is done once.
+        let fixed = cx.is_static[1];
+        let algorithm = if fixed { Algorithm::fastest(isa, &g) } else { Algorithm::Direct };
+        let plan = kernels::ConvForward::with_algorithm(isa, &g, algorithm);
         let (packer, bytes) = (plan.clone(), plan.packed_len() * 4);
         Lowering::kernel(self.name(), flops(&g), move |call| {
             let (x, kernel, fused) = (call.input(0), call.input(1), epilogue.kernel(call, 2));
             plan.run(x, kernel, call.output(0), &fused);
         })
-        .pack(1, bytes, pack_key(Role::Output, &g), move |call| packer.pack(call.input(0), call.output(0)))
+        .pack(1, bytes, pack_key((Role::Output, algorithm), &g), move |call| {
+            packer.pack(call.input(0), call.output(0))
+        })
     }
 
     fn problems() -> Vec<Problem> {

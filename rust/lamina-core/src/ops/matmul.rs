@@ -238,7 +238,8 @@ impl OpDef for MatMul {
                 gemm::gemm(isa, a, b, &mut y[part], n, false, &ep);
             }
         };
-        if !single {
+        // Packing what changes at every run would cost more than it gains.
+        if !single || !cx.is_static[1] {
             return Lowering::kernel("matmul", flops, plain);
         }
         let lowering = Lowering::kernel("matmul", flops, move |call| {
@@ -246,8 +247,7 @@ impl OpDef for MatMul {
             let b = B::Packed { data: call.input::<f32>(1), k, n };
             let fused = epilogue.kernel(call, 2);
             gemm::gemm(isa, a, b, call.output(0), n, false, &fused);
-        })
-        .unpacked(plain);
+        });
         // One buffer may be read as matrices of several shapes.
         let key = (k as u64) << 1 | tb as u64;
         lowering.pack(1, gemm::packed_b_len(isa, k, n) * 4, key, move |call| {

@@ -310,7 +310,8 @@ impl Vjp<'_> {
     }
 }
 
-/// What a lowering sees: concrete types, the instruction set, which operands share memory with an output.
+/// What a lowering sees: concrete types, the instruction set, which operands share memory with an output and
+/// which are always the same.
 pub struct Lower<'a> {
     /// The path to run on.
     pub isa: Isa,
@@ -320,6 +321,8 @@ pub struct Lower<'a> {
     pub outputs: &'a [Type],
     /// The pairs of [`OpDef::in_place`] that the plan made use of.
     pub shared: &'a [(usize, usize)],
+    /// Per operand, whether it is computed once and not at every run: what is packed of it is packed once too.
+    pub is_static: &'a [bool],
 }
 
 impl Lower<'_> {
@@ -428,8 +431,6 @@ pub struct Kernel {
     pub flops: u64,
     /// Operands wanted in packed form; the step then reads the packed form in their place.
     pub packs: Vec<Pack>,
-    /// The code for operands that are not packed: used where packing would have to be done at every run.
-    pub unpacked: Option<Run>,
 }
 
 /// What an op becomes in a plan.
@@ -453,7 +454,6 @@ impl Lowering {
             scratch: 0,
             flops,
             packs: vec![],
-            unpacked: None,
         })
     }
 
@@ -461,14 +461,6 @@ impl Lowering {
     pub fn scratch(mut self, bytes: usize) -> Lowering {
         if let Lowering::Kernel(kernel) = &mut self {
             kernel.scratch = bytes;
-        }
-        self
-    }
-
-    /// Offers code that takes the operands as they are.
-    pub fn unpacked(mut self, run: impl Fn(&mut Call<'_, '_>) + Send + Sync + 'static) -> Lowering {
-        if let Lowering::Kernel(kernel) = &mut self {
-            kernel.unpacked = Some(Box::new(run));
         }
         self
     }

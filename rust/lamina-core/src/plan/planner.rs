@@ -128,8 +128,10 @@ impl<'a> Planner<'a> {
         }
         let types: Vec<&Type> = node.inputs.iter().map(|v| graph.ty(*v)).collect();
         let shared = self.shared(index, &types);
-        let cx = Lower { isa: self.isa, inputs: &types, outputs: &node.types, shared: &shared };
-        let kernel = match node.op.lower(&cx) {
+        let fixed: Vec<bool> = node.inputs.iter().map(|v| self.is_static[v.node as usize]).collect();
+        let cx =
+            Lower { isa: self.isa, inputs: &types, outputs: &node.types, shared: &shared, is_static: &fixed };
+        let mut kernel = match node.op.lower(&cx) {
             Lowering::Alias => {
                 let piece = self.location[&node.inputs[0]];
                 self.locate(first, piece);
@@ -144,12 +146,6 @@ impl<'a> Planner<'a> {
         for (k, v) in node.inputs.iter().enumerate() {
             let in_place = shared.iter().any(|s| s.0 == k);
             reads.push((!in_place && node.op.reads(k)).then(|| self.location[v]));
-        }
-        let mut kernel = kernel;
-        let changes = kernel.packs.iter().any(|p| !self.is_static[node.inputs[p.input].node as usize]);
-        if let (true, Some(run)) = (changes, kernel.unpacked.take()) {
-            kernel.run = run;
-            kernel.packs.clear();
         }
         for pack in std::mem::take(&mut kernel.packs) {
             let operand = node.inputs[pack.input];
@@ -188,8 +184,7 @@ impl<'a> Planner<'a> {
             return (pack.input, piece);
         }
         let piece = self.piece(if is_static { Place::Static } else { Place::Arena }, pack.bytes);
-        let kernel =
-            Kernel { name: "pack", run: pack.run, scratch: 0, flops: 0, packs: vec![], unpacked: None };
+        let kernel = Kernel { name: "pack", run: pack.run, scratch: 0, flops: 0, packs: vec![] };
         self.push(is_static, kernel, vec![Some(source)], vec![Some(piece)]);
         self.packed.insert((source, pack.key), piece);
         (pack.input, piece)

@@ -103,12 +103,9 @@ fn bits_do_not_depend_on_threads() {
 fn the_stated_error_holds() {
     let rms = |values: &[f64]| (values.iter().map(|v| v * v).sum::<f64>() / values.len() as f64).sqrt();
     for isa in Isa::available() {
-        for (c, side, stated) in [
-            (64, Side::Two, 3e-6),
-            (64, Side::Four, 1e-5),
-            (512, Side::Two, 6e-6),
-            (512, Side::Four, 2.5e-5),
-        ] {
+        for (c, side, stated) in
+            [(64, Side::Two, 3e-6), (64, Side::Four, 1e-5), (512, Side::Two, 6e-6), (512, Side::Four, 2.5e-5)]
+        {
             let g = Conv2d { h: 16, w: 16, c, oh: 16, ow: 16, co: 32, ..BASE };
             let (want, _) = reference(&g);
             let got = compute(isa, &g, side, &Epilogue::none());

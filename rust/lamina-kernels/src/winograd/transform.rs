@@ -149,7 +149,10 @@ impl Input<'_> {
     pub fn run(&self, isa: Isa, side: Side, zeros: &[f32], v: &SharedMut<f32>) {
         let (g, n) = (self.g, side as usize + 2);
         assert_eq!(self.x.len(), g.x_len(), "the input has n * h * w * c elements");
-        assert!(zeros.len() >= g.c && self.tiles.end <= g.n * self.grid.0 * self.grid.1, "tiles of the images");
+        assert!(
+            zeros.len() >= g.c && self.tiles.end <= g.n * self.grid.0 * self.grid.1,
+            "tiles of the images"
+        );
         assert!(v.len() >= n * n * self.strip.position, "the strip has all positions");
         assert!((self.tiles.end - self.origin) * self.strip.tile <= self.strip.position, "and all tiles");
         assert!(self.strip.tile >= g.c.next_multiple_of(16), "whole vectors are written");

@@ -192,6 +192,11 @@ pub(super) fn transposed_problems() -> Vec<Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::function::Function;
+    use crate::graph::Graph;
+    use crate::plan::Traced;
+    use lamina_kernels::Isa;
+    use lamina_kernels::conv::Algorithm;
 
     fn image(dims: [Dim; 4]) -> Type {
         Type::new(DType::F32, dims)
@@ -225,5 +230,44 @@ mod tests {
         assert_eq!(error.message, "8 filters do not divide into 3 groups");
         let error = ConvGradInput::transposed(&kernel, [2, 2], false, [Some(2), None], [1, 1]).unwrap_err();
         assert_eq!(error.message, "`output_padding` must be strictly less than `strides`");
+    }
+
+    /// Filters that are operands are packed at every run and never transformed: the table's problems do not see this.
+    #[test]
+    fn constant_filters_are_transformed_where_that_is_faster() {
+        let conv = Conv::new([1, 1], Padding::Same, [1, 1], 1);
+        let mut case = Case {
+            x: [2, 17, 21, 64],
+            kernel: [3, 3, 64, 70],
+            conv,
+            before: (1, 1),
+            out: (17, 21),
+            fuses: true,
+        };
+        for isa in Isa::available() {
+            let g = case.geometry();
+            assert!(matches!(Algorithm::fastest(isa, &g), Algorithm::Winograd(_)), "{}", isa.name());
+            for epilogue in Epilogue::samples() {
+                let mut problem = case.problem(DType::F32, epilogue);
+                // Sums of about one, as the tolerance asks.
+                problem.inputs[1].elements_mut::<f32>().iter_mut().for_each(|w| *w /= 24.0);
+                let (mut inputs, mut graph) = (problem.inputs.clone(), Graph::new());
+                let mut operands = vec![];
+                for (i, tensor) in problem.inputs.iter().enumerate() {
+                    operands.push(match i {
+                        1 => graph.constant(tensor.clone()),
+                        _ => graph.input(tensor.ty()),
+                    });
+                }
+                let outputs = graph.add_all(problem.op.clone(), &operands).unwrap().to_vec();
+                inputs.remove(1);
+                let function = Function::with_isa(Traced { graph, outputs, updates: vec![] }, isa);
+                let got = function.call(&inputs).unwrap();
+                (problem.check)(&problem.inputs, &got);
+            }
+        }
+        // One row of pixels has too few tiles.
+        (case.x, case.out) = ([1, 1, 8, 64], (1, 8));
+        assert_eq!(Algorithm::fastest(Isa::best(), &case.geometry()), Algorithm::Direct);
     }
 }
