@@ -20,7 +20,6 @@ import pytest
 
 import lamina
 
-
 lamina.config.disable_traceback_filtering()  # a failing test shows where in lamina it failed
 
 

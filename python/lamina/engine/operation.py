@@ -77,6 +77,13 @@ class Node:
         return f"<Node operation={self.operation.name}, id={id(self)}>"
 
 
+def consumers(x):
+    """The calls that take the output `x` of an operation."""
+    return [
+        node for node in x._keras_history.operation._outbound_nodes if any(y is x for y in node.input_tensors)
+    ]
+
+
 class Operation:
     """Something that can be called on tensors or on KerasTensors, and that has a name and a config.
 

@@ -5,8 +5,10 @@ every target with ten outputs, so they are an error that names the likely cause.
 anything.
 """
 
+import numpy as np
+
 from lamina import ops
-from lamina.errors import ShapeError, axis_names
+from lamina.errors import DataError, ShapeError, axis_names
 
 _WITH_SPARSE_FORM = ("categorical_crossentropy", "categorical_accuracy", "top_k_categorical_accuracy")
 
@@ -96,6 +98,15 @@ def _diagnose(name, target, output, kind):
             "pass one target per sample: len(y) == len(x)",
         )
     classes = output[-1] if output else None
+    positions = output[1:-1]
+    if kind in ("sparse", "one-hot") and positions and target[1:] in ((), (1,), (classes,)):
+        where = " x ".join("?" if size is None else str(size) for size in positions)
+        pooling = f"`GlobalAveragePooling{len(positions)}D()`" if len(positions) < 4 else "pooling"
+        return (
+            f"forgotten Flatten? The output has {classes} classes for each of {where} positions, the targets "
+            "are one per sample",
+            f"put `Flatten()` or {pooling} before the last Dense layer",
+        )
     if kind == "sparse":
         if _fits(target, output):
             return (
@@ -160,7 +171,7 @@ def _weight_mismatch(shape, weights):
 
 
 def check_labels(y_true, num_classes, name="sparse_categorical_crossentropy", ignore_class=None):
-    """Raises ValueError when a class id lies outside `0 .. num_classes - 1` and says where the first one is.
+    """Raises DataError when a class id lies outside `0 .. num_classes - 1` and says where the first one is.
 
     Only for data that is at hand: an array, or a tensor outside a trace.
     """
@@ -170,18 +181,23 @@ def check_labels(y_true, num_classes, name="sparse_categorical_crossentropy", ig
         valid = ops.logical_or(valid, ops.equal(y_true, ignore_class))
     if bool(ops.all(valid)):
         return
-    position = int(ops.argmin(ops.cast(ops.reshape(valid, [-1]), "int32")))
-    label = float(ops.reshape(y_true, [-1])[position])
-    label = int(label) if label == label // 1 else label
-    row = position
-    for size in tuple(y_true.shape)[1:]:
-        row //= size
-    fix = "renumber the labels from 0, or leave them out with `ignore_class`"
+    labels, valid = np.asarray(y_true), np.asarray(valid)
+    position = np.unravel_index(valid.argmin(), valid.shape)
+    label = float(labels[position])
+    label, most = (int(v) if v == v // 1 else v for v in (label, float(labels.max())))
+    cause, fix = None, "renumber the labels from 0, or leave them out with `ignore_class`"
     if isinstance(label, int) and label >= num_classes:
-        fix = f"end the model in `Dense({label + 1})` for {label + 1} classes, or renumber the labels from 0"
-    raise ValueError(
-        f"{name}: label {label} at row {row} is outside the {num_classes} classes of the output "
-        f"(valid labels: 0 to {num_classes - 1}).\n  fix: {fix}"
+        cause = f"the largest label is {most}: with 0, that makes {most + 1} classes"
+        fix = f"end the model in `Dense({most + 1})` for {most + 1} classes, or renumber the labels from 0"
+    raise DataError(
+        f"{name}: label {label} at row {position[0]} is outside the {num_classes} classes of the output "
+        f"(valid labels: 0 to {num_classes - 1}).",
+        op=name,
+        argument="y_true",
+        got=f"label {label} at position {tuple(map(int, position))}",
+        expected=f"class ids from 0 to {num_classes - 1}",
+        cause=cause,
+        fix=fix,
     )
 
 

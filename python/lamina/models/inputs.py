@@ -4,6 +4,7 @@ import itertools
 
 from lamina import ops, tree
 from lamina.engine.keras_tensor import KerasTensor
+from lamina.engine.operation import consumers
 from lamina.engine.trace import infer
 from lamina.engine.tracebacks import warn
 from lamina.errors import ShapeError, axis_names, did_you_mean, show_shape
@@ -171,7 +172,7 @@ def _other_sizes(model, shape, expected, position):
         infer(lambda *xs: model._run_through_graph(xs), specs)
     except ShapeError as e:
         # A layer right behind the input says nothing new.
-        behind = {node.operation for node in _consumers(model.inputs[position])}
+        behind = {node.operation for node in consumers(model.inputs[position])}
         if e.layer is not None and e.layer is not model and e.layer not in behind:
             layer = f"'{e.layer.name}' ({type(e.layer).__name__})" if hasattr(e.layer, "name") else e.layer
             cause += f"; the first layer to break would be {layer}, which would get {e.got}"
@@ -181,12 +182,6 @@ def _other_sizes(model, shape, expected, position):
         return cause, remake
     free = tuple(None if i in wrong else d for i, d in enumerate(expected))[1:]
     return f"{cause}; no layer depends on it", f"make the model with `Input({free})`, which takes both"
-
-
-def _consumers(x):
-    """The calls that take the symbolic input `x`."""
-    nodes = x._keras_history.operation._outbound_nodes
-    return [node for node in nodes if any(y is x for y in node.input_tensors)]
 
 
 def structure_error(model, inputs):

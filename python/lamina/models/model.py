@@ -72,7 +72,10 @@ class Model(Trainer, Layer):
     def __call__(self, *args, **kwargs):
         try:
             if self._short_edits == Edits.count and len(args) == 1 and not kwargs and not _is_special(state):
-                outputs = self._short_call(args[0])
+                try:
+                    outputs = self._short_call(args[0])
+                except IndexError:  # an id outside its table: layer by layer, the call says which
+                    outputs = None
                 if outputs is not None:
                     return outputs
             if self._can_compile_calls and self.built and not (state.call or state.eager or self.run_eagerly):
@@ -114,8 +117,8 @@ class Model(Trainer, Layer):
             self._call_functions[training] = function
         try:
             outputs, masks, losses = function(args[0])
-        except ShapeError:
-            return NotImplemented  # run as it is, the call says the same with the actual batch size
+        except (ShapeError, IndexError):
+            return NotImplemented  # layer by layer, the call says the same with the actual batch size
         if masks is not None:
             for x, mask in zip(tree.flatten(outputs), masks, strict=True):
                 if mask is not None:

@@ -4,7 +4,15 @@ cannot.
 
 import numpy as np
 
+from lamina import losses, tree
+from lamina.engine import scope
+from lamina.engine.operation import consumers
+from lamina.engine.tracebacks import warn
+from lamina.errors import DataError
+from lamina.layers.core.embedding import Embedding
 from lamina.losses.checks import check_labels
+from lamina.trainers.building import forward
+from lamina.trainers.data import unpack_x_y_sample_weight
 
 
 def check_inputs(model, x):
@@ -21,6 +29,105 @@ def _has_own_steps(model):
     return not all(step.__module__.startswith("lamina.") for step in steps)
 
 
+def check_batch(model, batch):
+    """`DataError` for values that cannot be right, in a batch or a whole data set: ids outside an embedding,
+    NaN and infinities, labels without a class. One pass over the values of each array.
+    """
+    x, y, sample_weight = unpack_x_y_sample_weight(batch)
+    check_ids(model, x)
+    for name, part, sure in (
+        ("x", x, _spreads_nan(model)),
+        ("y", y, _own_losses(model._compile_loss)),
+        ("sample_weight", sample_weight, True),
+    ):
+        if model.allow_nan:
+            break
+        act = raising if sure else warn_of
+        for path, array in tree.flatten_with_path(part) if tree.is_nested(part) else (((), part),):
+            check_finite(array, name + "".join(f"[{key!r}]" for key in path), act)
+    check_batch_labels(model, batch)
+
+
+def raising(error):
+    """What to do with an error: raise it."""
+    raise error
+
+
+def warn_of(error):
+    """What to do with an error that the user's own code may be prepared for: say it."""
+    warn(str(error))
+
+
+def _spreads_nan(model):
+    """Whether nothing in the model, neither the user's code nor an op made for it, could deal with a NaN."""
+    operations = getattr(getattr(model, "_functional", None) or model, "operations", None)
+    if operations is None or _has_own_steps(model):
+        return False
+    made_for_nan = any(type(o).__name__.startswith(("Is", "Nan", "Where")) for o in operations)
+    layers = model._flatten_layers()
+    ours = all(type(o).__module__.startswith("lamina.") and type(o).__name__ != "Lambda" for o in layers)
+    return ours and not made_for_nan
+
+
+def _own_losses(compile_loss):
+    """Whether all losses are lamina's: one of the user's may leave out targets that are NaN."""
+    if compile_loss is None or not compile_loss.built:
+        return False
+    return all(losses.is_known(getattr(loss, "fn", loss)) for _, loss, _ in compile_loss.resolved)
+
+
+_BLOCK = 1 << 16  # values looked at together: they and the answers stay in the cache
+
+
+def check_finite(array, name, act=raising):
+    """Calls `act` with a `DataError` that names the first NaN or infinity of an array of floats."""
+    if getattr(array, "dtype", None) is None or array.dtype.kind not in "fc" or hasattr(array, "tocsr"):
+        return
+    rows = len(array) if array.size <= _BLOCK else max(1, _BLOCK * len(array) // array.size)
+    for start in range(0, len(array), max(rows, 1)):
+        finite = np.isfinite(array[start : start + rows])
+        if not finite.all():
+            position = np.unravel_index(finite.argmin(), finite.shape)
+            return act(_not_finite(array, name, (int(position[0]) + start, *map(int, position[1:]))))
+
+
+def _not_finite(array, name, position):
+    bad = int(array.size - np.isfinite(array).sum())
+    value = "NaN" if np.isnan(array[position]) else str(array[position])
+    column = {1: "", 2: f", column {position[-1]}"}.get(array.ndim, f", position {position[1:]}")
+    rest = f"; {bad} of its {array.size} values are not finite" if bad > 1 else ""
+    every = f", axis={tuple(range(1, array.ndim)) if array.ndim > 2 else 1}" if array.ndim > 1 else ""
+    rows = f"np.isfinite({name}).all({every.removeprefix(', ')})" if every else f"np.isfinite({name})"
+    return DataError(
+        f"`{name}` holds {value} at row {position[0]}{column}{rest}.",
+        argument=name,
+        got=f"{value} at {position}",
+        expected="finite numbers",
+        cause="a value is missing, or a computation went wrong before; one step on it makes every weight NaN",
+        fix=f"leave such rows out (`keep = {rows}`), or fill them: `np.nan_to_num({name})`; "
+        "`model.allow_nan = True` for a model that knows what to do with them",
+    )
+
+
+def check_ids(model, x):
+    """`DataError` for an id outside the table of an `Embedding` that reads an input of the model."""
+    graph = getattr(model, "_functional", None) or model
+    if not hasattr(graph, "_in_order") or _has_own_steps(model):
+        return
+    for reference, array in zip(graph.inputs, graph._in_order(x), strict=True):
+        for node in consumers(reference):
+            if isinstance(node.operation, Embedding) and isinstance(array, np.ndarray):
+                node.operation.check_ids(array, reference.name)
+
+
+def explain_ids(model, batch):
+    """Finds the layer and the id behind an engine's `IndexError`: runs the model layer by layer."""
+    x = unpack_x_y_sample_weight(batch)[0]
+    check_ids(model, x)
+    with scope.flag("eager"):
+        forward(model, x, training=False)
+
+
 def sparse_terms(compile_loss):
     """(index of the output, loss, number of classes) of each loss that takes class indices."""
     for index, loss, shape in compile_loss.resolved:
@@ -29,19 +136,24 @@ def sparse_terms(compile_loss):
             continue
         settings = {"axis": -1, "ignore_class": None, **getattr(loss, "_fn_kwargs", {})}
         classes = shape[settings["axis"]] if shape else None
-        if classes is not None and classes > 1:
+        if classes is not None:
             yield index, loss, classes, settings["ignore_class"]
 
 
-def check_batch_labels(compile_loss, batch):
-    """`ValueError` naming the first label outside [0, classes) for losses on class indices."""
+def check_batch_labels(model, batch):
+    """`DataError` naming the first label outside [0, classes) for losses on class indices."""
     y = batch[1] if isinstance(batch, tuple) and len(batch) > 1 else None
+    compile_loss = model._compile_loss
     if compile_loss is None or y is None or not compile_loss.built:
         return
     targets = None
     for index, loss, classes, ignored in sparse_terms(compile_loss):
         targets = compile_loss.targets(y) if targets is None else targets
         labels = np.asarray(targets[index])
-        # NaN compares false: data that holds NaN is let through.
+        # NaN compares false: `check_finite` is for that.
         if labels.size and (labels.min() < 0 or labels.max() >= classes):
-            check_labels(labels, classes, loss.name, ignored)
+            try:
+                check_labels(labels, classes, loss.name, ignored)
+            except DataError as e:
+                e.producer = compile_loss.output_name(index)
+                raise

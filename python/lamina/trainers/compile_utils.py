@@ -7,7 +7,7 @@ loops over it.
 
 from lamina import config, losses, ops, tree
 from lamina import metrics as metrics_module
-from lamina.errors import did_you_mean
+from lamina.errors import ShapeError, did_you_mean
 
 
 class Outputs:
@@ -169,6 +169,10 @@ class CompileLoss:
         """The losses in use: (index of the output, `Loss`, shape of that output)."""
         return [(index, loss, self._shapes[index]) for index, loss, _, _ in self._terms]
 
+    def output_name(self, index):
+        """The name of an output, which is that of its layer; `None` where it has none."""
+        return self._outputs.names[index]
+
     def build(self, y_true, y_pred):
         """Resolves names, which may depend on the shapes."""
         self._outputs = outputs = Outputs(y_pred, self._output_names)
@@ -280,7 +284,12 @@ class CompileLoss:
         weights = align_weights(outputs, sample_weight, self._needed)
         total = None
         for position, (index, loss, factor, _) in enumerate(self._terms):
-            value = ops.cast(loss(targets[index], predictions[index], weights[index]), config.floatx())
+            try:
+                value = loss(targets[index], predictions[index], weights[index])
+            except ShapeError as e:
+                e.producer = e.producer or outputs.names[index]  # an output has the name of its layer
+                raise
+            value = ops.cast(value, config.floatx())
             if self.metrics:  # unweighted, as the user thinks of it
                 self.metrics[position].update_state(value, sample_weight=batch_count(predictions[index]))
             if factor is not None:

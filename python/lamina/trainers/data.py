@@ -64,6 +64,8 @@ class ArraySource:
             batch_size = math.ceil(self.num_samples / steps) if steps else 32
         if isinstance(batch_size, bool) or int(batch_size) != batch_size or batch_size < 1:
             raise ValueError(f"`batch_size` should be a positive integer. Received: {batch_size!r}")
+        # Looking at every value beforehand would read a file of any size one more time.
+        self.on_disk = any(isinstance(a, np.memmap) for a, _ in self._leaves)
         self.batch_size, self.shuffle = int(batch_size), shuffle
         self.num_batches = max(1, math.ceil(self.num_samples / self.batch_size))
 

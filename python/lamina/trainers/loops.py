@@ -1,5 +1,7 @@
 """`Loops`: fit, evaluate, predict and their one-batch forms, over the steps of a `Trainer`."""
 
+from contextlib import suppress
+
 import numpy as np
 
 from lamina import tree
@@ -76,10 +78,10 @@ class Loops:
             validation = _make_epochs(self, *parts, validation_batch_size or batch_size, validation_steps)
             _refuse_empty(validation, "validation")
         _prepare(self, self.make_train_function(), training)
-        check = _label_check(self, training)
+        check = _data_check(self, training)
         if validation is not None:
             _prepare(self, self.make_test_function(), validation)
-            validation_check = _label_check(self, validation)
+            validation_check = _data_check(self, validation)
         if not isinstance(callbacks, CallbackList):
             callbacks = CallbackList(
                 callbacks,
@@ -136,7 +138,7 @@ class Loops:
         epochs = _make_epochs(self, x, y, sample_weight, batch_size, steps)
         _refuse_empty(epochs, "evaluate")
         _prepare(self, self.make_test_function(), epochs)
-        check = _label_check(self, epochs)
+        check = _data_check(self, epochs)
         if not isinstance(callbacks, CallbackList):
             callbacks = CallbackList(
                 callbacks,
@@ -162,9 +164,10 @@ class Loops:
             # One batch that nobody watches.
             short = self.__dict__.get("_short_predict")
             if short is not None and 0 < len(x) <= (32 if batch_size is None else batch_size):
-                outputs = short(x)
-                if outputs is not None:
-                    return outputs
+                with suppress(IndexError):  # the long way says which id
+                    outputs = short(x)
+                    if outputs is not None:
+                        return outputs
         from lamina.callbacks import CallbackList
 
         epochs = _make_epochs(self, x, batch_size=batch_size, steps=steps)
@@ -187,7 +190,7 @@ class Loops:
             if not group:
                 first = step
                 callbacks.on_predict_batch_begin(first)
-            group.append(function(batch))
+            group.append(_run(self, function, batch, epochs.source))
             if len(group) == every:
                 batches.append(_concatenate(group))
                 group = []
@@ -220,15 +223,26 @@ class Loops:
     def predict_on_batch(self, x):
         """The outputs for one batch, as numpy arrays."""
         short = self.__dict__.get("_short_predict")
-        outputs = short(x) if short is not None else None
-        if outputs is not None:
-            return outputs
+        if short is not None:
+            with suppress(IndexError):  # the long way says which id
+                outputs = short(x)
+                if outputs is not None:
+                    return outputs
         checks.check_inputs(self, standardize(x, "x"))
         batch = standardize_batch((x,))
         build_on(self, batch)
-        outputs = self.make_predict_function()(batch)
+        outputs = _run(self, self.make_predict_function(), batch)
         self._set_training(_short_predict=PredictShortcut.of(self, batch, outputs))
         return outputs
+
+
+def _run(model, function, batch, source=None):
+    """`function(batch)`. An id that the engine refuses is said with its layer and its place in the data."""
+    try:
+        return function(batch)
+    except IndexError:
+        checks.explain_ids(model, getattr(source, "batch", batch))
+        raise
 
 
 def _run_epoch(model, epochs, function, callbacks, kind, check=None):
@@ -245,7 +259,7 @@ def _run_epoch(model, epochs, function, callbacks, kind, check=None):
             begin(step)
         if check is not None:
             check(batch)
-        logs = function(batch)
+        logs = _run(model, function, batch)
         if end is not None and within == every - 1:
             end(step, logs)
         if getattr(model, stop):
@@ -284,7 +298,9 @@ def _one_batch(model, function, data, class_weight, return_dict):
     plain = sample_weight is None and class_weight is None
     short = model.__dict__.get("_short_steps", {}).get(function) if plain else None
     if short is not None:
-        logs = short(x, y)
+        logs = None
+        with suppress(IndexError):  # the long way says which id
+            logs = short(x, y)
         if logs is not None:
             return logs if return_dict else _in_order(model, logs)
     checks.check_inputs(model, standardize(x, "x"))
@@ -294,9 +310,9 @@ def _one_batch(model, function, data, class_weight, return_dict):
     build_on(model, batch)
     if hasattr(function, "lookup"):
         function.lookup((batch,))
-    checks.check_batch_labels(model._compile_loss, batch)
+    checks.check_batch_labels(model, batch)
     model.reset_metrics()
-    logs = pythonify_logs(function(batch))
+    logs = pythonify_logs(_run(model, function, batch))
     if plain and short is None:
         # The first call may find a model that is not built yet; the shortcut is made once the step has run.
         model._set_training(_short_steps={function: StepShortcut.of(model, function, batch, logs)})
@@ -321,14 +337,25 @@ def _make_epochs(model, x, y=None, sample_weight=None, batch_size=None, steps=No
     return Epochs(source, steps)
 
 
-def _label_check(model, epochs):
-    """Checks all labels at once where they are at hand; else returns the check for each batch."""
-    if isinstance(epochs.source, ArraySource):
-        checks.check_batch_labels(model._compile_loss, epochs.source.batch)
+def _data_check(model, epochs):
+    """Checks all values at once where they are at hand; else returns the check for each batch, which looks at
+    every value of the first one and at the labels of the others.
+    """
+    source = epochs.source
+    if isinstance(source, ArraySource) and not source.on_disk:
+        checks.check_batch(model, source.batch)
         return None
-    if model._compile_loss is None or not any(checks.sparse_terms(model._compile_loss)):
-        return None
-    return lambda batch: checks.check_batch_labels(model._compile_loss, batch)
+    has_labels = any(checks.sparse_terms(model._compile_loss)) if model._compile_loss else False
+    seen = []
+
+    def check(batch):
+        if not seen:
+            seen.append(True)
+            checks.check_batch(model, batch)
+        elif has_labels:
+            checks.check_batch_labels(model, batch)
+
+    return check
 
 
 def _prepare(model, function, epochs):

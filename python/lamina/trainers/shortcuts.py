@@ -90,6 +90,6 @@ class StepShortcut:
         ):
             return None
         if self.checks_labels:
-            checks.check_batch_labels(self.model._compile_loss, (x, y))
+            checks.check_batch_labels(self.model, (x, y))
         logs = self.pack(self.function(x, y))
         return {name: float(logs[name]) for name in sorted(logs)}

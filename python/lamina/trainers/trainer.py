@@ -26,6 +26,8 @@ class Trainer(Loops):
     # On the class, so that a model whose `__init__` has not run far says "not compiled" instead of
     # AttributeError.
     compiled = False
+    # Let `fit` and `evaluate` take NaN and infinities in the data of a model made for them.
+    allow_nan = False
     optimizer = loss = None
     stop_training = stop_evaluating = stop_predicting = False
     steps_per_execution = 1

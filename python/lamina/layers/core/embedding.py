@@ -1,6 +1,9 @@
 """Rows of a table by integer id."""
 
+import numpy as np
+
 from lamina import ops
+from lamina.errors import DataError
 from lamina.layers.arguments import positive_int, refuse_quantization
 from lamina.layers.parametric import LowRankAdaptation, ParametricLayer
 
@@ -12,7 +15,7 @@ class Embedding(LowRankAdaptation, ParametricLayer):
     `weights` is an initial table.
 
     Input: integers of any shape (whole floats are accepted and cast). Output: (*input_shape, output_dim).
-    Raises: an id outside the table, where it is known at call time.
+    Raises: DataError for an id outside the table, with its position and the least `input_dim` that works.
 
     >>> layers.Embedding(1000, 64)(Input((10,), dtype="int32")).shape
     (None, 10, 64)
@@ -64,7 +67,36 @@ class Embedding(LowRankAdaptation, ParametricLayer):
 
     def call(self, inputs):
         ids = inputs if inputs.dtype in ("int32", "int64") else ops.cast(inputs, "int32")
-        return ops.cast(ops.take(self.embeddings, ids, axis=0), self.compute_dtype)
+        # `take` counts negative ids from the end. Without its sign, such an id is outside any table.
+        ids = ops.bitwise_and(ids, 2**31 - 1 if ids.dtype == "int32" else 2**63 - 1)
+        try:
+            rows = ops.take(self.embeddings, ids, axis=0)
+        except IndexError:
+            self.check_ids(inputs)
+            raise
+        return ops.cast(rows, self.compute_dtype)
+
+    def check_ids(self, ids, argument="inputs"):
+        """`DataError` naming the first of `ids` (an array) that is outside [0, input_dim)."""
+        ids = np.asarray(ids)
+        if not ids.size or (ids.min() >= 0 and ids.max() < self.input_dim):
+            return
+        position = np.unravel_index(((ids < 0) | (ids >= self.input_dim)).argmax(), ids.shape)
+        wrong, least = ids[position], int(ids.max()) + 1
+        place = tuple(map(int, position))
+        raise DataError(
+            f"indices[{','.join(map(str, place))}] = {wrong} is not in [0, {self.input_dim})",
+            layer=self,
+            argument=argument,
+            got=f"id {wrong} at position {place}",
+            expected=f"ids from 0 to {self.input_dim - 1}: `input_dim` is the number of different ids",
+            cause=f"the largest id is {least - 1}, so `input_dim` must be at least {least}"
+            if wrong >= 0
+            else "ids count the rows of a table from 0: none is negative",
+            fix=f"`{type(self).__name__}({least}, {self.output_dim})`, or renumber the ids"
+            if wrong >= 0
+            else "renumber the ids, for instance with 0 for a missing value",
+        )
 
     def compute_mask(self, inputs, mask=None):
         return ops.not_equal(inputs, 0) if self.mask_zero else None
