@@ -121,8 +121,18 @@ def standardize_shape(shape):
     if shape is None:
         raise ValueError("Undefined shapes are not supported.")
     if not hasattr(shape, "__iter__"):
-        hint = f" `({shape})` is the integer {shape}; write `({shape},)`." if isinstance(shape, int) else ""
-        raise ValueError(f"Cannot convert '{shape}' to a shape.{hint}")
+        from lamina.errors import ShapeError
+
+        a_number = isinstance(shape, int)
+        raise ShapeError(
+            f"Cannot convert '{shape}' to a shape.",
+            got=repr(shape),
+            expected="a tuple of axis lengths",
+            cause=f"`({shape})` is the integer {shape}: a tuple of one element needs a comma"
+            if a_number
+            else None,
+            fix=f"`({shape},)`" if a_number else None,
+        )
     return tuple(None if d is None else _axis_length(d, shape) for d in shape)
 
 

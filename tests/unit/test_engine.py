@@ -59,7 +59,7 @@ def test_keras_tensor_refuses_bad_shapes(shape):
 
 
 def test_integer_shape_says_how_to_write_a_tuple():
-    with pytest.raises(ValueError, match=r"write `\(4,\)`"):
+    with pytest.raises(ValueError, match=r"fix: `\(4,\)`"):
         lamina.KerasTensor(4)
 
 

@@ -94,7 +94,10 @@ class KerasTensor:
         raise TypeError(f"{_PLACEHOLDER} Use `x.shape` for its axes.")
 
     def __bool__(self):
-        raise TypeError("A symbolic KerasTensor cannot be used as a boolean.")
+        raise TypeError(
+            "A symbolic KerasTensor cannot be used as a boolean. Use `lamina.ops.where` or `lamina.ops.cond` "
+            "in place of `if`."
+        )
 
     def __int__(self):
         raise TypeError(f"{_PLACEHOLDER} It cannot become an int.")
@@ -124,9 +127,10 @@ class KerasTensor:
 
 
 def _numpy_message(called, name):
+    instead = f"`lamina.ops.{name}`" if name in vars(_ops()) else "the functions of `lamina.ops`"
     return (
-        f"`{called}` was called on a KerasTensor. {_PLACEHOLDER} numpy cannot compute with it: use "
-        f"`lamina.ops.{name}` (or the function of `lamina.ops` that does the same)."
+        f"`{called}` was called on a symbolic tensor. {_PLACEHOLDER} numpy cannot compute with it: "
+        f"use {instead}."
     )
 
 

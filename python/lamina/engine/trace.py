@@ -25,6 +25,10 @@ class ConcreteShapeNeeded(Exception):
 
 # ---------------------------------------------------------------------------------------- shape inference
 
+# `np.exp` of a symbolic value says which op to use; `array + value` is ours, as for KerasTensors.
+_core.SymbolicTensor.__array_ufunc__ = KerasTensor.__array_ufunc__
+_core.SymbolicTensor.__array_function__ = KerasTensor.__array_function__
+
 # Where an unknown axis is asked for its size, inference runs at both: an output axis that differs is unknown.
 _PROBES = (83, 89)
 

@@ -84,11 +84,13 @@ def convert(x, dtype, autocast):
 
 
 def _numeric(x):
+    from lamina.trainers.arrays import as_array
+
     array = x if hasattr(x, "dtype") else np.asarray(x)
     if str(array.dtype) == "object" or getattr(array.dtype, "kind", "") in "SU":
-        raise ValueError(
-            f"Inputs to a layer should be numbers. Received an array of dtype {array.dtype}: {array!r:.80}"
-        )
+        return as_array(
+            array, "inputs"
+        )  # numbers among objects, or an error that names the first that is none
     return array
 
 
@@ -99,13 +101,9 @@ def convert_numbers(x):
     leaves = tree.flatten(x)
     if not all(isinstance(e, (int, float, np.generic)) for e in leaves):
         return x
-    try:
-        array = np.asarray(x)
-    except ValueError:
-        lengths = [len(row) if isinstance(row, (list, tuple)) else "a number" for row in x]
-        raise ValueError(
-            f"The rows of a nested list must have the same length. Received lengths {lengths}"
-        ) from None
+    from lamina.trainers.arrays import as_array
+
+    array = as_array(x, "inputs")
     return array.astype(standardize_dtype(None)) if array.dtype.kind == "f" else array
 
 

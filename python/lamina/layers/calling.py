@@ -52,7 +52,7 @@ class LayerCall:
             # A call that cannot be traced may say its output shape by hand.
             if type(self).compute_output_spec is not LayerCall.compute_output_spec:
                 return self.compute_output_spec(*args, **kwargs)
-            if not is_default(self.compute_output_shape):
+            if self._says_its_shape:
                 return self._spec_from_shape(args, kwargs)
             raise
 
@@ -230,6 +230,11 @@ class LayerCall:
         )
         return tree.map_structure(lambda x: None if x is None else x.shape, outputs)
 
+    @property
+    def _says_its_shape(self):
+        """Whether `compute_output_shape` knows the output shape without a trace."""
+        return not is_default(self.compute_output_shape)
+
     def compute_output_spec(self, *args, **kwargs):
         """KerasTensors like the outputs of a call on these KerasTensors; makes no weights."""
         layer = self if self._built else self._unbuilt_copy()
@@ -239,7 +244,7 @@ class LayerCall:
         except ShapeError:
             raise
         except Exception:
-            if is_default(self.compute_output_shape):
+            if not self._says_its_shape:
                 raise
             return self._spec_from_shape(args, kwargs)
 
@@ -331,12 +336,19 @@ def _position(info, name):
 
 
 def _not_a_tensor(layer, x):
-    if isinstance(x, Operation):
+    is_class = isinstance(x, type) and issubclass(x, Operation)
+    if isinstance(x, Operation) or is_class:
+        made = (
+            f"make the layer and call it first, `{x.__name__}(...)(x)`"
+            if is_class
+            else "call it first, `layer(x)`"
+        )
         return (
             f"Inputs to a layer should be tensors. Got '{x}' (of type {type(x)}) as input for layer "
-            f"'{layer.name}'. A layer stands where its output belongs: call it first, `layer(x)`."
+            f"'{layer.name}'. A layer stands where its output belongs: {made}."
         )
+    number = ", as `np.array(...)` if it is data" if isinstance(x, (int, float)) else ""
     return (
         "Only input tensors may be passed as positional arguments. The following argument value should be "
-        f"passed as a keyword argument: {x} (of type {type(x)})"
+        f"passed as a keyword argument: {x!r:.80} (of type {type(x)}){number}"
     )

@@ -105,14 +105,8 @@ def legacy_arguments(layer, kwargs):
 
 
 def _shape(layer, name, value):
-    if isinstance(value, int):
-        raise ShapeError(
-            f"Cannot convert '{value}' to a shape.",
-            layer=layer,
-            argument=name,
-            got=str(value),
-            expected="a tuple of axis lengths",
-            cause=f"`({value})` is the integer {value}: a tuple of one element needs a comma",
-            fix=f"`{name}=({value},)`",
-        )
-    return standardize_shape(value)
+    try:
+        return standardize_shape(value)
+    except ShapeError as e:
+        e.layer, e.argument, e.fix = layer, name, f"`{name}=({value},)`"
+        raise

@@ -7,7 +7,7 @@ import functools
 import inspect
 
 from lamina import constraints, dtype_policies, initializers, regularizers
-from lamina.backend import standardize_dtype
+from lamina.backend import standardize_dtype, standardize_shape
 from lamina.engine import scope
 from lamina.engine.operation import Operation
 from lamina.engine.tracebacks import boundary, warn
@@ -15,7 +15,7 @@ from lamina.engine.tracking import Tracker
 from lamina.engine.variable import Variable
 from lamina.layers import call as calls
 from lamina.layers.call import default, is_default
-from lamina.layers.calling import LayerCall
+from lamina.layers.calling import LayerCall, forgot_super
 from lamina.layers.configuration import layer_config, legacy_arguments
 from lamina.layers.input_spec import assert_input_compatibility
 from lamina.layers.state import LayerState
@@ -348,6 +348,20 @@ class Layer(LayerCall, LayerState, Operation):
 
         return explain_layer(self, input_shape)
 
+    def __getattr__(self, name):
+        # Only for what is not there.
+        if not self.__dict__.get("_initialized"):
+            raise AttributeError(forgot_super(self), name=name, obj=self)
+        hint = ""
+        if not self._built and not name.startswith("_"):
+            hint = (
+                f" The layer '{self.name}' is not built: its input shape is unknown, and so are its weights. "
+                "Call it on data or use `build(input_shape)`."
+            )
+        raise AttributeError(
+            f"'{type(self).__name__}' object has no attribute '{name}'.{hint}", name=name, obj=self
+        )
+
     def __getstate__(self):
         # A copy of a layer stands alone: the calls that a graph remembers stay with the original.
         return {**self.__dict__, "_inbound_nodes": [], "_outbound_nodes": [], "_losses": []}
@@ -370,6 +384,9 @@ def _wrapped_build(build):
     def wrapper(self, *args, **kwargs):
         if self._building:  # `super().build()`
             return build(self, *args, **kwargs)
+        for shape in (*args, *kwargs.values()):
+            if isinstance(shape, int):
+                standardize_shape(shape)  # says that it is none
         sizes = {name: len(items) for name, items in self._tracker.stores.items()}
         self.__dict__["_building"] = True
         try:

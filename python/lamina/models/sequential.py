@@ -165,6 +165,8 @@ class Sequential(Model):
         """Builds the layers for an input shape with the batch axis."""
         try:
             input_shape = standardize_shape(input_shape)
+        except ShapeError:
+            raise
         except (TypeError, ValueError):
             return  # several inputs: the layers are built by the first call
         stack = self._stack
@@ -251,7 +253,7 @@ class Sequential(Model):
                 f"Sequential model '{self.name}' has no defined {_OF_THE_GRAPH[name]} yet: its input shape "
                 "is unknown. Put an `Input` first, or call `build(input_shape)`."
             )
-        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+        return super().__getattr__(name)
 
     input = property(lambda self: self.__getattr__("input"), doc="The symbolic input.")
     output = property(lambda self: self.__getattr__("output"), doc="The symbolic output.")

@@ -85,18 +85,36 @@ def _from_lists(value, name):
         return np.asarray(value)
     except ValueError:
         pass
-    lengths = [len(row) if isinstance(row, (list, tuple, np.ndarray)) else None for row in value]
-    row = next((i for i, n in enumerate(lengths) if n != lengths[0]), None)
-    if row is None:
-        where, fix = "its rows have the same length but their entries do not", ""
-    else:
-        where = f"row 0 has {_length(lengths[0])}, row {row} has {_length(lengths[row])}"
-        fix = f" Give every row one length, for instance lamina.utils.pad_sequences({name})."
-    raise ValueError(f"`{name}` is a ragged list: {where}.{fix}")
+    where, row, other = _ragged(value)
+    raise ValueError(
+        f"`{name}` is a ragged list: {where}row 0 has {other[0]}, row {row} has {other[1]}. Give every row "
+        f"one length, for instance lamina.utils.pad_sequences({name})."
+    )
 
 
-def _length(n):
-    return "no length (it is a single value)" if n is None else f"length {n}"
+def _ragged(value, where=""):
+    """(the path to it, row, (size of row 0, size of that row)) of the first row that is unlike row 0."""
+    shapes = []
+    for i, row in enumerate(value):
+        try:
+            shapes.append(np.shape(row))
+        except ValueError:  # ragged itself
+            if len(row) == len(value[0]):
+                return _ragged(row, f"{where}in row {i}, ")
+            shapes.append((len(row),))
+        if shapes[i] != shapes[0]:
+            return where, i, (_size(shapes[0]), _size(shapes[i]))
+    raise AssertionError("not ragged")
+
+
+def _size(shape):
+    return (
+        f"length {shape[0]}"
+        if len(shape) == 1
+        else f"shape {shape}"
+        if shape
+        else "no length (a single value)"
+    )
 
 
 def _numeric(array, name, columns):
@@ -110,6 +128,7 @@ def _numeric(array, name, columns):
         entry = array[index]
         if isinstance(entry, (str, bytes)) or not isinstance(entry, numbers.Number):
             column = f", column {columns[index[1]]!r}" if columns is not None and len(index) > 1 else ""
+            entry = entry.item() if isinstance(entry, np.generic) else entry
             raise ValueError(
                 f"`{name}` should hold numbers, but position {tuple(map(int, index))}{column} "
                 f"is {entry!r} ({type(entry).__name__}). Encode it as a number first."

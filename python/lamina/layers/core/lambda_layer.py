@@ -54,6 +54,10 @@ class Lambda(Layer):
             config["output_shape"] = nested_tuples(tuple(config["output_shape"]))
         return super().from_config(config)
 
+    @property
+    def _says_its_shape(self):
+        return self._output_shape is not None
+
     def compute_output_shape(self, input_shape):
         if self._output_shape is None:
             return super().compute_output_shape(input_shape)
