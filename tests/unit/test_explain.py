@@ -273,6 +273,25 @@ def test_subclassed_models_and_layers():
     assert "Double 'own'" in text and "The shape stays." in text
 
 
+def test_a_subclass_is_told_in_the_order_of_its_calls():
+    class Net(lamina.Model):
+        def __init__(self):
+            super().__init__(name="net")
+            self.last = layers.Dense(2, name="last")
+            self.first = layers.Dense(4, name="first")
+
+        def call(self, inputs):
+            return self.last(self.first(self.first(inputs)))
+
+    net = Net()
+    net(np.ones((2, 4), "float32"))
+    text = text_of(net.explain())
+    assert "turns (None, 4) into (None, 2), in 2 layers with 30 weights" in text
+    assert "1. Dense 'first' (None, 4) -> (None, 4)" in text
+    assert "It is layer 1 again" in text
+    assert "3. Dense 'last' (None, 4) -> (None, 2) In from 'first'" in text
+
+
 def test_a_layer_that_was_called_needs_no_input_shape():
     layer = layers.Dense(4)
     layer(np.ones((2, 3), "float32"))
@@ -317,7 +336,7 @@ def test_the_fixed_batch_is_said():
 def test_errors():
     with pytest.raises(ValueError, match=r"unknown.*layer.explain\(\(3,\)\)"):
         layers.Dense(4).explain()
-    with pytest.raises(ValueError, match=r"write `\(3,\)`"):
+    with pytest.raises(ValueError, match=r"`\(3,\)`"):
         layers.Dense(4).explain(3)
     with pytest.raises(ShapeError, match="channels"):
         layers.Conv2D(4, 3).explain((28, 28))

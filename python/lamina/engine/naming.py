@@ -1,5 +1,6 @@
 """Names: `Conv2D` -> `conv2d`, and the counters that make `dense`, `dense_1`, ..."""
 
+import contextlib
 import re
 
 _counts = {}
@@ -28,6 +29,17 @@ def get_uid(prefix=""):
     """Counts the calls with `prefix`: 1, 2, ..."""
     _counts[prefix] = _counts.get(prefix, 0) + 1
     return _counts[prefix]
+
+
+@contextlib.contextmanager
+def names_kept():
+    """Names given out inside do not count: what is made there is thrown away."""
+    before = dict(_counts)
+    try:
+        yield
+    finally:
+        _counts.clear()
+        _counts.update(before)
 
 
 def reset_uids():

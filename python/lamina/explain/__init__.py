@@ -10,6 +10,7 @@ from lamina import tree
 from lamina.explain.explanation import Explanation, Section
 from lamina.explain.words import Call, count, joined, shape_text
 from lamina.layers.core.input_layer import InputLayer
+from lamina.models.tracing import graph_of
 
 __all__ = ["Explanation", "Section", "explain_layer", "explain_model"]
 
@@ -47,8 +48,9 @@ def explain_model(model, input_shape=None, expand_nested=True):
             "from it. Give it without the batch axis, such as `model.explain((3,))`, or put an `Input` first."
         )
     sections, first = [], {}
-    inputs, outputs = _ends(model)
-    calls = list(_calls(model))
+    graph = graph_of(model)
+    inputs, outputs = _ends(model, graph)
+    calls = list(_calls(model, graph))
     number = 0
     for call in calls:
         number += not _is_input(call)
@@ -86,13 +88,14 @@ def _batch(shapes):
 def _numbered(call, number, expand_nested, first):
     """The section of a call, and those of what is inside it; `first` says where a layer came first."""
     layer = call.layer
-    section = _section(call, number, shared=first.get(id(layer)))
-    seen = first.setdefault(id(layer), number) != number
+    shared, _ = first.setdefault(id(layer), (number, layer))  # the layer stays alive, and so its id its own
+    seen = shared != number
+    section = _section(call, number, shared if seen else None)
     inner = getattr(layer, "layers", None)
     if not inner or not expand_nested or seen:
         return [section]
     sections = [section]
-    inside_calls = [c for c in _calls(layer) if not _is_input(c)]
+    inside_calls = [c for c in _calls(layer, graph_of(layer)) if not _is_input(c)]
     for i, inside in enumerate(inside_calls, start=1):
         sections += _numbered(inside, f"{number}.{i}", expand_nested, first)
     return sections
@@ -156,10 +159,9 @@ def _weights(layer):
 # ----------------------------------------------------------------------------------------------- the calls
 
 
-def _calls(model):
-    """The calls inside a model, in the order in which they run."""
-    graph = getattr(model, "_functional", None) if hasattr(model, "_stack") else model
-    if hasattr(graph, "_graph"):
+def _calls(model, graph):
+    """The calls inside a model in the order in which they run; without a graph, its layers as built."""
+    if graph is not None:
         for node in _reading_order(graph._graph.nodes):
             yield Call(
                 node.operation,
@@ -188,10 +190,10 @@ def _reading_order(nodes):
     return ordered
 
 
-def _ends(model):
+def _ends(model, graph):
     """The shapes that go into a model and come out of it; empty lists where they are unknown."""
-    if getattr(model, "_functional", None) is not None or hasattr(model, "_graph"):
-        return _shapes(model.inputs), _shapes(model.outputs)
+    if graph is not None:
+        return _shapes(graph.inputs), _shapes(graph.outputs)
     call = _built_call(model)
     return (call.inputs, call.outputs) if call else ([], [])
 

@@ -278,8 +278,8 @@ class Model(Trainer, Layer):
 
     def _repr_html_(self):
         # What a notebook shows: the graph of layers. Without one (or unbuilt), it falls back to `repr`.
+        from lamina.models.tracing import graph_of
         from lamina.plot import plot_model
-        from lamina.plot.graph import graph_of
 
         if not self.built or graph_of(self) is None:
             return None

@@ -46,7 +46,7 @@ def plot_model(
         lamina.utils.plot_model(model, "neurons.svg", view="neurons")
 
     Args:
-        model: the model. One without a graph of layers (a subclass of `Model`) is drawn as one box.
+        model: the model. A subclass of `Model` whose `call` needs data (it asks for values) is one box.
         to_file: path that ends in `.svg` or `.png`; `None` writes nothing.
         show_shapes: write the shape of each tensor beside its arrow.
         show_dtype: write its dtype there.

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from lamina.layers import ZeroPadding1D, ZeroPadding2D
-from lamina.plot.graph import COLORS, graph_of, kind_of
+from lamina.models.tracing import graph_of
+from lamina.plot.graph import COLORS, kind_of
 from lamina.plot.svg import INK, PAPER, SOFT, Drawing, text_width
 
 _TALLEST, _WIDEST, _LONGEST = 190.0, 70.0, 190.0  # pixels: largest image side, most channels, longest vector
@@ -46,8 +47,8 @@ def blocks_of(model):
     graph = graph_of(model)
     if graph is None:
         raise ValueError(
-            f"view='blocks' needs a graph of layers, and model {model.name} is a subclass of `Model` without "
-            "one. Use view='graph'."
+            f"view='blocks' needs a graph of layers, and the `call` of model {model.name} cannot be followed "
+            "without data. Use view='graph'."
         )
     path = _main_path(graph)
     blocks = []

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from lamina.models.functional import Functional
 from lamina.models.sequential import Sequential
+from lamina.models.tracing import graph_of
 from lamina.plot.layout import layout
 from lamina.plot.svg import INK, SOFT, Drawing, text_width
 
@@ -81,15 +82,8 @@ def kind_of(layer):
     return next((p for p in package if p in COLORS), "other")
 
 
-def graph_of(model):
-    """The graph of calls of a functional or sequential model, or `None`."""
-    if isinstance(model, Sequential):
-        model = model._functional
-    return model if isinstance(model, Functional) else None
-
-
 def arrange(model, options):
-    """The boxes of `model` with places; a model without a graph (a subclass of `Model`) is one box."""
+    """The boxes of `model` with places; a model whose calls cannot be followed is one box."""
     graph = graph_of(model)
     if graph is None:
         used = {0} if model._inbound_nodes else set()

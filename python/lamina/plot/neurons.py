@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from lamina.plot.graph import COLORS, graph_of
+from lamina.models.tracing import graph_of
+from lamina.plot.graph import COLORS
 from lamina.plot.svg import INK, SOFT, Drawing, text_width
 
 _RADIUS, _STEP, _BETWEEN = 13, 42, 150
