@@ -462,6 +462,12 @@ def test_the_main_path_passes_by_what_only_scales():
     assert beside == 3
 
 
+def test_the_main_path_is_that_of_the_images():
+    blocks, beside = blocks_of(two_branches())
+    assert [b.size for b in blocks[:3]] == [(32, 32, 3), (30, 30, 8), (8,)]
+    assert beside == 4  # meta, its Dense, and two calls of the shared one
+
+
 def test_the_main_path_of_a_branched_network():
     blocks, beside = blocks_of(residual(1))
     assert beside == 1  # the convolution of the shortcut

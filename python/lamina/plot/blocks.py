@@ -35,8 +35,8 @@ class Block:
 def blocks_of(model):
     """(the blocks along the main path from an input to an output, how many layers are beside it).
 
-    The main path is the longest one; where branches are merged it comes from one that has the result's shape
-    already, so it passes by what only scales (squeeze and excitation).
+    The main path is the one with most images, then the longest one; where branches are merged it comes from
+    one that has the result's shape already, so it passes by what only scales (squeeze and excitation).
 
     A layer that keeps its input's shape and has no kernel (an activation, a normalisation, dropout) shares
     its input's block. In a deep network all neighbours with one shape do, or, if that is not enough, all with
@@ -101,7 +101,8 @@ def _main_path(graph):
         shape = node.output_tensors[0].shape
         parents = [p for p in parents if p.output_tensors[0].shape == shape] or parents
         last = max(parents, key=lambda p: length[id(p)], default=None)
-        length[id(node)] = 1 + (length[id(last)] if last is not None else 0)
+        images, calls = length[id(last)] if last is not None else (0, 0)
+        length[id(node)] = images + (len(shape) > 2), calls + 1
         before[id(node)] = last
     ends = [x._keras_history.operation._inbound_nodes[x._keras_history.node_index] for x in graph.outputs]
     node, path = max(ends, key=lambda n: length[id(n)]), []
@@ -191,8 +192,22 @@ def draw_blocks(model, options):
                 drawing.text(middle, lowest + 22 + 15 * i, line, 11, i == 0, color, "middle")
     rows = max(len(captions(b)) for b in blocks)
     y = lowest + 22 + 15 * rows + 14
-    drawing.text(blocks[0].front[0], y, _legend(blocks, beside), 10, color=SOFT)
+    left = blocks[0].front[0]
+    for i, line in enumerate(_filled(_legend(blocks, beside), blocks[-1].extent[2] - left)):
+        drawing.text(left, y + 14 * i, line, 10, color=SOFT)
     return drawing
+
+
+def _filled(sentences, width):
+    """Lines of whole sentences, as wide as the picture where that is possible."""
+    lines = [""]
+    for sentence in sentences:
+        longer = f"{lines[-1]} {sentence}".strip()
+        if lines[-1] and text_width(longer, 10) > max(width, 400):
+            lines.append(sentence)
+        else:
+            lines[-1] = longer
+    return lines
 
 
 def _legend(blocks, beside):
@@ -207,4 +222,4 @@ def _legend(blocks, beside):
     if beside:
         layers = "1 layer beside it is" if beside == 1 else f"{beside} layers beside it are"
         parts.append(f"The main path; {layers} not drawn.")
-    return " ".join(parts)
+    return parts
