@@ -10,7 +10,7 @@ mod run;
 
 use crate::error::Result;
 use crate::graph::{Graph, Value};
-use crate::ops::Run;
+use crate::ops::{Op, Run};
 use crate::passes;
 use crate::shape::Type;
 use crate::variable::Variable;
@@ -92,7 +92,30 @@ pub struct Plan {
     /// Where each block stands in a frame.
     blocks: Blocks,
     arenas: Mutex<Vec<AlignedBytes>>,
-    statics: Mutex<Option<Arc<run::Statics>>>,
+    /// What the prologue leaves. Plans of one function whose prologues are the same share it.
+    statics: Arc<Static>,
+    /// The batch in pieces, where that is how to run it.
+    pieces: Vec<Piece>,
+}
+
+/// Some rows of the batch, and the plan for so many.
+struct Piece {
+    rows: usize,
+    plan: Arc<Plan>,
+}
+
+/// A prologue's results, and what says that another prologue's are the same.
+struct Static {
+    steps: Vec<StaticStep>,
+    slot: Mutex<Option<Arc<run::Statics>>>,
+}
+
+/// What a step of a prologue computes, and where.
+#[derive(PartialEq)]
+struct StaticStep {
+    what: Option<(Op, u64)>,
+    reads: Vec<Span>,
+    writes: Vec<Span>,
 }
 
 /// Frame numbering: arena, static block, inputs, constants, outputs, then the plan's variables.
@@ -129,19 +152,44 @@ impl Plan {
         Ok(Planner::new(&traced, isa).plan())
     }
 
+    /// Runs the batch in pieces, by one plan for so many rows each.
+    pub fn in_pieces(mut self, pieces: impl IntoIterator<Item = (usize, Arc<Plan>)>) -> Plan {
+        self.pieces = pieces.into_iter().map(|(rows, plan)| Piece { rows, plan }).collect();
+        self
+    }
+
+    /// Keeps packed weights together with another plan of the same function, where they are the same.
+    pub fn share(&mut self, other: &Plan) {
+        let same = |(a, b): (&usize, &usize)| Arc::ptr_eq(self.held(*a), other.held(*b));
+        let variables = self.static_variables.iter().zip(&other.static_variables).all(same)
+            && self.static_variables.len() == other.static_variables.len();
+        let constants = self.graph.constants().iter().zip(other.graph.constants());
+        if variables
+            && self.statics.steps == other.statics.steps
+            && constants.into_iter().all(|(a, b)| a.same_buffer(b))
+        {
+            self.statics = other.statics.clone();
+        }
+    }
+
     /// Bytes of the arena: the peak of all intermediates, after sharing.
     pub fn arena_bytes(&self) -> usize {
-        self.arena_bytes
+        self.over_pieces(|plan| plan.arena_bytes)
     }
 
     /// The theoretical peak: the most bytes of intermediates alive at one step.
     pub fn live_bytes(&self) -> usize {
-        self.live_bytes
+        self.over_pieces(|plan| plan.live_bytes)
     }
 
     /// Bytes of packed weights and other precomputed values.
     pub fn static_bytes(&self) -> usize {
-        self.static_bytes
+        self.over_pieces(|plan| plan.static_bytes)
+    }
+
+    /// The most of any piece, or this plan's own.
+    fn over_pieces(&self, of: impl Fn(&Plan) -> usize) -> usize {
+        self.pieces.iter().map(|piece| of(&piece.plan)).max().unwrap_or_else(|| of(self))
     }
 
     /// Floating-point operations of one run.
@@ -171,6 +219,12 @@ impl Plan {
                 s.flops
             )
         };
+        if !self.pieces.is_empty() {
+            let piece = |p: &Piece| format!("rows {}\n{}", p.rows, p.plan.describe());
+            let mut last = 0;
+            let changes = self.pieces.iter().filter(|p| std::mem::replace(&mut last, p.rows) != p.rows);
+            return changes.map(piece).collect();
+        }
         self.prologue
             .iter()
             .map(|s| line("once", s))

@@ -205,6 +205,10 @@ impl OpDef for Activation {
         Ok(())
     }
 
+    fn keeps_rows(&self, rows: &[bool], inputs: &[&Type], outputs: &[Type]) -> bool {
+        broadcast_keeps_rows(rows, inputs, outputs)
+    }
+
     fn lower(&self, _: &Lower<'_>) -> Lowering {
         unreachable!("the fuse pass expands activations before lowering")
     }

@@ -88,6 +88,69 @@ fn shape_rules_hold_over_an_unknown_first_axis() {
     });
 }
 
+/// Rows `range` of a tensor.
+fn rows(t: &Tensor, range: std::ops::Range<usize>) -> Tensor {
+    let unit = t.bytes().len() / t.shape()[0];
+    let mut shape: Shape = t.shape().into();
+    shape[0] = range.len();
+    let mut part = Tensor::zeros(t.dtype(), &shape);
+    part.bytes_mut().copy_from_slice(&t.bytes()[unit * range.start..unit * range.end]);
+    part
+}
+
+#[test]
+fn an_op_that_keeps_rows_can_run_them_apart() {
+    let checked = std::sync::atomic::AtomicUsize::new(0);
+    for_all(|p| {
+        if matches!(p.op, Op::Source(_) | Op::Fused(_)) {
+            return;
+        }
+        let whole = call(&p.op, &p.inputs, Isa::best());
+        let n = whole[0].shape().first().copied().unwrap_or(0);
+        let has_rows = |t: &Tensor| t.shape().first() == Some(&n);
+        let candidates: Vec<usize> = (0..p.inputs.len()).filter(|&i| has_rows(&p.inputs[i])).collect();
+        if n < 2 || !whole.iter().all(has_rows) {
+            return;
+        }
+        // Every choice of the operands that may have rows.
+        for choice in 1..1u32 << candidates.len() {
+            let marks: Vec<bool> = (0..p.inputs.len())
+                .map(|i| candidates.iter().position(|&c| c == i).is_some_and(|at| choice >> at & 1 == 1))
+                .collect();
+            let blurred = |t: &Tensor, rows: bool| {
+                let mut ty = t.ty();
+                if rows {
+                    ty.dims[0] = None;
+                }
+                ty
+            };
+            let types: Vec<Type> = p.inputs.iter().zip(&marks).map(|(t, &m)| blurred(t, m)).collect();
+            let outputs: Vec<Type> = whole.iter().map(|t| blurred(t, true)).collect();
+            if !p.op.keeps_rows(&marks, &types.iter().collect::<Vec<_>>(), &outputs) {
+                continue;
+            }
+            checked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let mut parts: Vec<Vec<f64>> = vec![vec![]; whole.len()];
+            for range in [0..1, 1..n] {
+                let cut = |(t, &rows_on): (&Tensor, &bool)| {
+                    if rows_on { rows(t, range.clone()) } else { t.clone() }
+                };
+                let inputs: Vec<Tensor> = p.inputs.iter().zip(&marks).map(cut).collect();
+                for (all, part) in parts.iter_mut().zip(call(&p.op, &inputs, Isa::best())) {
+                    all.extend(part.to_f64());
+                }
+            }
+            for (all, whole) in parts.iter().zip(&whole) {
+                let close = |(a, b): (&f64, &f64)| {
+                    (a - b).abs() <= 1e-5 * (1.0 + b.abs()) || a.to_bits() == b.to_bits()
+                };
+                assert!(all.iter().zip(&whole.to_f64()).all(close), "marked {marks:?}");
+            }
+        }
+    });
+    assert!(checked.into_inner() > 100, "few ops keep rows");
+}
+
 #[test]
 fn results_have_the_same_bits_at_any_thread_count() {
     let _turn = THREADS.lock().unwrap_or_else(|p| p.into_inner());

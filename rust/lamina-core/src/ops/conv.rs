@@ -190,6 +190,10 @@ impl OpDef for Conv {
         Ok(())
     }
 
+    fn keeps_rows(&self, rows: &[bool], inputs: &[&Type], outputs: &[Type]) -> bool {
+        rows[0] && !rows[1] && broadcast_keeps_rows(&rows[2..], &inputs[2..], outputs)
+    }
+
     fn lower(&self, cx: &Lower<'_>) -> Lowering {
         let g = self.geometry(&cx.shape(0), &cx.shape(1), &cx.out_shape(0));
         let (isa, epilogue) = (cx.isa, self.epilogue);
@@ -349,6 +353,10 @@ impl OpDef for ConvGradInput {
             cx.give(1, d);
         }
         Ok(())
+    }
+
+    fn keeps_rows(&self, rows: &[bool], _: &[&Type], _: &[Type]) -> bool {
+        rows[0] && !rows[1] && rows.get(2).is_none_or(|like| *like)
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Lowering {

@@ -208,6 +208,10 @@ impl OpDef for Unary {
         Ok(())
     }
 
+    fn keeps_rows(&self, rows: &[bool], inputs: &[&Type], outputs: &[Type]) -> bool {
+        broadcast_keeps_rows(rows, inputs, outputs)
+    }
+
     fn lower(&self, cx: &Lower<'_>) -> Lowering {
         let (op, dtype, out) = (self.0, cx.dtype(0), cx.outputs[0].dtype);
         Lowering::kernel(self.name(), cx.outputs[0].len() as u64, move |call| {
@@ -446,6 +450,10 @@ impl OpDef for Binary {
             }
         }
         Ok(())
+    }
+
+    fn keeps_rows(&self, rows: &[bool], inputs: &[&Type], outputs: &[Type]) -> bool {
+        broadcast_keeps_rows(rows, inputs, outputs)
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Lowering {

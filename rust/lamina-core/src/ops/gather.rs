@@ -57,6 +57,14 @@ impl OpDef for Gather {
         Ok(())
     }
 
+    fn keeps_rows(&self, rows: &[bool], _: &[&Type], _: &[Type]) -> bool {
+        match rows {
+            [false, true] => self.axis == 0,
+            [true, false] => self.axis != 0,
+            _ => false,
+        }
+    }
+
     fn lower(&self, cx: &Lower<'_>) -> Lowering {
         let shape = cx.shape(0);
         let (axis, n, dtype) = (self.axis, shape[self.axis], cx.dtype(1));
@@ -474,6 +482,10 @@ impl OpDef for OneHot {
 
     fn vjp(&self, _: &mut Vjp<'_>) -> Result<(), ShapeError> {
         Ok(())
+    }
+
+    fn keeps_rows(&self, _: &[bool], _: &[&Type], _: &[Type]) -> bool {
+        true
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Lowering {

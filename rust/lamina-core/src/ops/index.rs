@@ -101,6 +101,11 @@ impl OpDef for Slice {
         Ok(())
     }
 
+    fn keeps_rows(&self, _: &[bool], _: &[&Type], _: &[Type]) -> bool {
+        let whole = |x: Option<i64>, end: i64| x.is_none_or(|x| x == end);
+        self.steps[0] == 1 && whole(self.starts[0], 0) && whole(self.stops[0], i64::MAX)
+    }
+
     fn lower(&self, cx: &Lower<'_>) -> Lowering {
         let (shape, out) = (cx.shape(0), cx.out_shape(0));
         let own = strides(&shape);
@@ -287,6 +292,10 @@ impl OpDef for Concat {
             }
         }
         Ok(())
+    }
+
+    fn keeps_rows(&self, rows: &[bool], _: &[&Type], _: &[Type]) -> bool {
+        self.axis != 0 && rows.iter().all(|r| *r)
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Lowering {
@@ -478,6 +487,10 @@ impl OpDef for Pad {
         };
         cx.give(0, dx);
         Ok(())
+    }
+
+    fn keeps_rows(&self, _: &[bool], _: &[&Type], _: &[Type]) -> bool {
+        self.widths[0] == (0, 0)
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Lowering {

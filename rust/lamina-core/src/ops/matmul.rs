@@ -205,6 +205,13 @@ impl OpDef for MatMul {
         Ok(())
     }
 
+    fn keeps_rows(&self, rows: &[bool], inputs: &[&Type], outputs: &[Type]) -> bool {
+        let rank = outputs[0].rank();
+        let of_matrices = rank > 2 && broadcast_keeps_rows(&rows[..2], &inputs[..2], outputs);
+        let of_a = rank == 2 && rows[0] && !rows[1] && !self.transpose_a;
+        (of_matrices || of_a) && broadcast_keeps_rows(&rows[2..], &inputs[2..], outputs)
+    }
+
     fn lower(&self, cx: &Lower<'_>) -> Lowering {
         let (sa, sb, out) = (cx.shape(0), cx.shape(1), cx.out_shape(0));
         let ((mut m, k), (_, n)) = (matrix(&sa, self.transpose_a), matrix(&sb, self.transpose_b));

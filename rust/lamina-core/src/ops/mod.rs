@@ -83,6 +83,12 @@ pub trait OpDef: Clone + Debug + PartialEq + Eq + Hash {
         true
     }
 
+    /// Whether row i (along the first axis) of every result depends on row i alone of the operands marked in `rows`,
+    /// and on what is the same for all rows of the others. Then a batch can be run in pieces.
+    fn keeps_rows(&self, _rows: &[bool], _inputs: &[&Type], _outputs: &[Type]) -> bool {
+        false
+    }
+
     /// Pairs (operand, output) that may share memory: the kernel then finds the operand's elements in the output.
     fn in_place(&self, _inputs: &[&Type], _outputs: &[Type]) -> SmallVec<[(usize, usize); 2]> {
         smallvec![]
@@ -113,6 +119,9 @@ macro_rules! op_table {
             }
             fn lower(&self, cx: &Lower<'_>) -> Lowering { match self { $(Op::$name(op) => op.lower(cx)),* } }
             fn reads(&self, i: usize) -> bool { match self { $(Op::$name(op) => op.reads(i)),* } }
+            fn keeps_rows(&self, rows: &[bool], inputs: &[&Type], outputs: &[Type]) -> bool {
+                match self { $(Op::$name(op) => op.keeps_rows(rows, inputs, outputs)),* }
+            }
             fn in_place(&self, inputs: &[&Type], outputs: &[Type]) -> SmallVec<[(usize, usize); 2]> {
                 match self { $(Op::$name(op) => op.in_place(inputs, outputs)),* }
             }
@@ -255,6 +264,15 @@ impl Op {
             _ => panic!("{} has no epilogue", self.name()),
         }
     }
+}
+
+/// [`OpDef::keeps_rows`] of what broadcasts: rows stand on the result's first axis, everything else repeats along it.
+pub(crate) fn broadcast_keeps_rows(rows: &[bool], inputs: &[&Type], outputs: &[Type]) -> bool {
+    let rank = outputs[0].rank();
+    rows.iter().zip(inputs).all(|(&rows, ty)| match rows {
+        true => ty.rank() == rank,
+        false => ty.rank() < rank || ty.dims[0] == Some(1),
+    })
 }
 
 /// What a gradient rule sees and gives.
@@ -448,13 +466,7 @@ impl Lowering {
         flops: u64,
         run: impl Fn(&mut Call<'_, '_>) + Send + Sync + 'static,
     ) -> Lowering {
-        Lowering::Kernel(Kernel {
-            name,
-            run: Box::new(run),
-            scratch: 0,
-            flops,
-            packs: vec![],
-        })
+        Lowering::Kernel(Kernel { name, run: Box::new(run), scratch: 0, flops, packs: vec![] })
     }
 
     /// Asks for scratch memory.

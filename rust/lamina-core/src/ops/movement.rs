@@ -132,6 +132,22 @@ impl OpDef for Reshape {
         Ok(())
     }
 
+    fn keeps_rows(&self, _: &[bool], inputs: &[&Type], _: &[Type]) -> bool {
+        // What is left for the first axis is the rows alone where everything else is known and the same.
+        let known = |d: &[Dim]| d.iter().copied().product::<Option<usize>>();
+        let rest = known(&inputs[0].dims[1..]);
+        let copied = |t: &Target| match t {
+            Target::Fixed(n) => Some(*n),
+            Target::Copy(i) => inputs[0].dims[*i],
+            Target::Infer => None,
+        };
+        match self.0.first() {
+            Some(Target::Copy(0)) => !self.0[1..].contains(&Target::Copy(0)),
+            Some(Target::Infer) => rest.is_some() && self.0[1..].iter().map(copied).product::<Dim>() == rest,
+            _ => false,
+        }
+    }
+
     fn lower(&self, _: &Lower<'_>) -> Lowering {
         Lowering::Alias
     }
@@ -259,6 +275,10 @@ impl OpDef for Transpose {
         let dx = cx.g.add(self.inverse(), &[dy])?;
         cx.give(0, dx);
         Ok(())
+    }
+
+    fn keeps_rows(&self, _: &[bool], _: &[&Type], _: &[Type]) -> bool {
+        self.0[0] == 0
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Lowering {
@@ -481,6 +501,10 @@ impl OpDef for BroadcastTo {
         cx.give_summed(0, dy)
     }
 
+    fn keeps_rows(&self, _: &[bool], inputs: &[&Type], _: &[Type]) -> bool {
+        inputs[0].rank() == self.0.len() && self.0[0].is_none()
+    }
+
     fn lower(&self, cx: &Lower<'_>) -> Lowering {
         let out = cx.out_shape(0);
         strided_copy("broadcast", cx.dtype(0), &out, &broadcast_strides(&cx.shape(0), &out))
@@ -636,6 +660,10 @@ impl OpDef for StopGradient {
 
     fn vjp(&self, _: &mut Vjp<'_>) -> Result<(), ShapeError> {
         Ok(())
+    }
+
+    fn keeps_rows(&self, rows: &[bool], inputs: &[&Type], outputs: &[Type]) -> bool {
+        broadcast_keeps_rows(rows, inputs, outputs)
     }
 
     fn lower(&self, _: &Lower<'_>) -> Lowering {

@@ -232,6 +232,14 @@ impl OpDef for Norm {
         Ok(())
     }
 
+    fn keeps_rows(&self, rows: &[bool], inputs: &[&Type], _: &[Type]) -> bool {
+        let first = match self.over {
+            Over::Trailing(_) => self.split(inputs[0].rank()) > 0,
+            Over::Batch => false,
+        };
+        first && rows[0] && rows[1..].iter().all(|r| !r)
+    }
+
     fn lower(&self, cx: &Lower<'_>) -> Lowering {
         let (norm, view, dtype, isa) = (*self, self.view(&cx.shape(0)), cx.dtype(0), cx.isa);
         let (gamma, beta) = (self.gamma.then_some(1), self.beta.then_some(1 + self.gamma as usize));
@@ -465,6 +473,10 @@ impl OpDef for BatchNormInference {
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<(), ShapeError> {
         cx.through(|g, v| Ok(smallvec![self.compose(g, v)?]))
+    }
+
+    fn keeps_rows(&self, rows: &[bool], _: &[&Type], _: &[Type]) -> bool {
+        rows[0] && self.axis != 0 && rows[1..].iter().all(|r| !r)
     }
 
     fn lower(&self, _: &Lower<'_>) -> Lowering {

@@ -126,6 +126,10 @@ impl OpDef for Pool {
         Ok(())
     }
 
+    fn keeps_rows(&self, _: &[bool], _: &[&Type], _: &[Type]) -> bool {
+        true
+    }
+
     fn lower(&self, cx: &Lower<'_>) -> Lowering {
         let (kind, g) = (self.kind, self.geometry(&cx.shape(0), &cx.out_shape(0)));
         let (dtype, isa) = (cx.dtype(0), cx.isa);

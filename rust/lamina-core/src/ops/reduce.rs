@@ -169,6 +169,10 @@ impl OpDef for Reduce {
         Ok(())
     }
 
+    fn keeps_rows(&self, _: &[bool], _: &[&Type], _: &[Type]) -> bool {
+        !self.axes.contains(&0)
+    }
+
     fn lower(&self, cx: &Lower<'_>) -> Lowering {
         let (shape, dtype, isa, kind) = (cx.shape(0), cx.dtype(0), cx.isa, self.kind);
         let [outer, reduce, inner] = three_axes(&shape, &self.axes);
@@ -367,6 +371,10 @@ impl OpDef for ArgReduce {
 
     fn vjp(&self, _: &mut Vjp<'_>) -> Result<(), ShapeError> {
         Ok(())
+    }
+
+    fn keeps_rows(&self, _: &[bool], _: &[&Type], _: &[Type]) -> bool {
+        self.axis != 0
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Lowering {

@@ -41,6 +41,10 @@ impl OpDef for Select {
         Ok(())
     }
 
+    fn keeps_rows(&self, rows: &[bool], inputs: &[&Type], outputs: &[Type]) -> bool {
+        broadcast_keeps_rows(rows, inputs, outputs)
+    }
+
     fn lower(&self, cx: &Lower<'_>) -> Lowering {
         let dtype = cx.dtype(1);
         let shape = cx.out_shape(0);
@@ -108,6 +112,10 @@ impl OpDef for Cast {
             cx.give(0, dx);
         }
         Ok(())
+    }
+
+    fn keeps_rows(&self, rows: &[bool], inputs: &[&Type], outputs: &[Type]) -> bool {
+        broadcast_keeps_rows(rows, inputs, outputs)
     }
 
     fn lower(&self, cx: &Lower<'_>) -> Lowering {

@@ -55,6 +55,10 @@ impl OpDef for Softmax {
         Ok(())
     }
 
+    fn keeps_rows(&self, _: &[bool], _: &[&Type], _: &[Type]) -> bool {
+        self.axis != 0
+    }
+
     fn lower(&self, cx: &Lower<'_>) -> Lowering {
         let view = three_axes(&cx.shape(0), &[self.axis]);
         let (log, dtype, isa) = (self.log, cx.dtype(0), cx.isa);

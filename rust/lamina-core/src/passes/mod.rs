@@ -3,6 +3,7 @@
 //! Common subexpressions merge and scalars fold while a graph is built; dead nodes fall away in every
 //! rewrite; whatever depends on constants alone is folded by the plan's prologue. What remains is here.
 
+pub mod batch;
 mod epilogue;
 mod fold;
 pub mod fuse;

@@ -1,7 +1,7 @@
 //! From a graph to a [`Plan`]: where every value lies, which kernel computes it, what is packed.
 
 use super::layout::{Lifetime, place};
-use super::{Blocks, Place, Plan, Step, Traced};
+use super::{Blocks, Place, Plan, Static, StaticStep, Step, Traced};
 use crate::graph::{Graph, Value};
 use crate::ops::source::Source;
 use crate::ops::{Kernel, Lower, Lowering, Op, OpDef};
@@ -9,7 +9,7 @@ use crate::shape::Type;
 use lamina_kernels::Isa;
 use lamina_kernels::memory::{Span, Views};
 use rustc_hash::FxHashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 /// What a step touches, before addresses are known.
 struct Draft {
@@ -17,13 +17,15 @@ struct Draft {
     reads: Vec<Loc>,
     writes: Vec<Loc>,
     scratch: Loc,
+    /// What a static step computes: its op, and the key of what it packs.
+    what: Option<(Op, u64)>,
 }
 
 /// A piece of memory: an index into the planner's table of pieces, or nothing (an operand that shares
 /// its memory with an output).
 type Loc = Option<usize>;
 
-struct Piece {
+struct Slot {
     place: Place,
     bytes: usize,
     life: Lifetime,
@@ -36,7 +38,7 @@ pub(super) struct Planner<'a> {
     /// Whether a node is computed by the prologue.
     is_static: Vec<bool>,
     /// Piece of each value (aliases share one).
-    pieces: Vec<Piece>,
+    pieces: Vec<Slot>,
     location: FxHashMap<Value, usize>,
     /// The values of each piece: the inverse of `location`.
     holders: Vec<Vec<Value>>,
@@ -88,7 +90,7 @@ impl<'a> Planner<'a> {
     }
 
     fn piece(&mut self, place: Place, bytes: usize) -> usize {
-        self.pieces.push(Piece { place, bytes, life: Lifetime::default() });
+        self.pieces.push(Slot { place, bytes, life: Lifetime::default() });
         self.holders.push(vec![]);
         self.pieces.len() - 1
     }
@@ -150,7 +152,7 @@ impl<'a> Planner<'a> {
         for pack in std::mem::take(&mut kernel.packs) {
             let operand = node.inputs[pack.input];
             let source = self.location[&operand];
-            let packed = self.pack(pack, source, self.is_static[operand.node as usize]);
+            let packed = self.pack(pack, source, self.is_static[operand.node as usize], &node.op);
             let input = packed.0;
             reads[input] = Some(packed.1);
         }
@@ -167,25 +169,34 @@ impl<'a> Planner<'a> {
         if node.types.iter().all(Type::is_empty) {
             return; // an empty batch: there is nothing to write
         }
-        self.push(is_static, kernel, reads, writes);
+        let what = is_static.then(|| (node.op.clone(), 0));
+        self.push(is_static, kernel, reads, writes, what);
     }
 
-    fn push(&mut self, is_static: bool, kernel: Kernel, reads: Vec<Loc>, writes: Vec<Loc>) {
+    fn push(
+        &mut self,
+        is_static: bool,
+        kernel: Kernel,
+        reads: Vec<Loc>,
+        writes: Vec<Loc>,
+        what: Option<(Op, u64)>,
+    ) {
         let place = if is_static { Place::Static } else { Place::Arena };
         let scratch = (kernel.scratch > 0).then(|| self.piece(place, kernel.scratch));
-        let draft = Draft { kernel, reads, writes, scratch };
+        let draft = Draft { kernel, reads, writes, scratch, what };
         let list = if is_static { &mut self.prologue } else { &mut self.drafts };
         list.push(draft);
     }
 
     /// The packed form of a piece, made once for all who want the same.
-    fn pack(&mut self, pack: crate::ops::Pack, source: usize, is_static: bool) -> (usize, usize) {
+    fn pack(&mut self, pack: crate::ops::Pack, source: usize, is_static: bool, op: &Op) -> (usize, usize) {
         if let Some(&piece) = self.packed.get(&(source, pack.key)) {
             return (pack.input, piece);
         }
         let piece = self.piece(if is_static { Place::Static } else { Place::Arena }, pack.bytes);
         let kernel = Kernel { name: "pack", run: pack.run, scratch: 0, flops: 0, packs: vec![] };
-        self.push(is_static, kernel, vec![Some(source)], vec![Some(piece)]);
+        let what = is_static.then(|| (op.clone(), pack.key));
+        self.push(is_static, kernel, vec![Some(source)], vec![Some(piece)], what);
         self.packed.insert((source, pack.key), piece);
         (pack.input, piece)
     }
@@ -261,12 +272,12 @@ impl<'a> Planner<'a> {
             }
         }
         for (from, to) in copies {
-            self.push(false, copy_kernel("copy"), vec![Some(from)], vec![Some(to)]);
+            self.push(false, copy_kernel("copy"), vec![Some(from)], vec![Some(to)], None);
         }
         for (from, variable) in assigns {
             let bytes = self.pieces[from].bytes;
             let to = self.piece(Place::Variable(variable as u32), bytes);
-            self.push(false, copy_kernel("assign"), vec![Some(from)], vec![Some(to)]);
+            self.push(false, copy_kernel("assign"), vec![Some(from)], vec![Some(to)], None);
         }
     }
 
@@ -297,7 +308,7 @@ impl<'a> Planner<'a> {
                 }
             }
         }
-        let select = |pieces: &[Piece], place: Place| -> Vec<(usize, usize, Lifetime)> {
+        let select = |pieces: &[Slot], place: Place| -> Vec<(usize, usize, Lifetime)> {
             let all = pieces.iter().enumerate();
             all.filter(|(_, p)| p.place == place).map(|(i, p)| (i, p.bytes, p.life)).collect()
         };
@@ -365,12 +376,20 @@ impl<'a> Planner<'a> {
             Step { name: draft.kernel.name, run: draft.kernel.run, views, flops: draft.kernel.flops }
         };
         let drafts = std::mem::take(&mut self.drafts);
-        let prologue = std::mem::take(&mut self.prologue);
+        let mut prologue = std::mem::take(&mut self.prologue);
         let flops: u64 = drafts.iter().map(|d| d.kernel.flops).sum();
+        let whats: Vec<_> = prologue.iter_mut().map(|d| d.what.take()).collect();
+        let prologue: Vec<Step> = prologue.into_iter().map(|d| step(d, &prologue_blocks)).collect();
+        let static_step = |(step, what): (&Step, Option<(Op, u64)>)| StaticStep {
+            what,
+            reads: step.views.reads().to_vec(),
+            writes: step.views.writes().to_vec(),
+        };
+        let static_steps = prologue.iter().zip(whats).map(static_step).collect();
         Plan {
             graph: graph.clone(),
             small: flops < SMALL && !variables.iter().any(|v| v.1),
-            prologue: prologue.into_iter().map(|d| step(d, &prologue_blocks)).collect(),
+            prologue,
             steps: drafts.into_iter().map(|d| step(d, &main_blocks)).collect(),
             arena_bytes: arena.bytes,
             static_bytes: statics.bytes,
@@ -381,7 +400,8 @@ impl<'a> Planner<'a> {
             static_variables,
             blocks: main_blocks,
             arenas: Mutex::new(vec![]),
-            statics: Mutex::new(None),
+            statics: Arc::new(Static { steps: static_steps, slot: Mutex::new(None) }),
+            pieces: vec![],
         }
     }
 }

@@ -7,8 +7,9 @@ use crate::tensor::{Buffer, Tensor};
 use crate::variable::Variable;
 use lamina_kernels::denormals::FlushDenormals;
 use lamina_kernels::memory::{AlignedBytes, Block, Frame, Span};
+use smallvec::SmallVec;
 use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What one step of a plan did, and how long it took.
 #[derive(Clone, Debug)]
@@ -33,6 +34,9 @@ pub struct Statics {
     versions: Vec<u64>,
 }
 
+/// How the steps are run: as they are, or one by one beside a clock.
+type Walk<'a> = dyn FnMut(&[Step], &mut Frame<'_>) -> Result<()> + 'a;
+
 enum Guard<'a> {
     Read(RwLockReadGuard<'a, Tensor>),
     Write(RwLockWriteGuard<'a, Tensor>),
@@ -43,42 +47,70 @@ impl Plan {
     ///
     /// Variables change only here, and only as a whole: an error leaves the step's updates undone.
     pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        self.run_by(inputs, |frame| walk(&self.steps, frame))
+        self.run_by(inputs, &mut walk)
     }
 
-    /// Runs the plan `rounds` times and times every step: the least seconds of each.
+    /// Runs the plan `rounds` times and times every step, of each piece of the batch: the least seconds of each.
     pub fn profile(&self, inputs: &[Tensor], rounds: usize) -> Result<Vec<StepTime>> {
-        let mut least = vec![Duration::MAX; self.steps.len()];
-        for _ in 0..rounds {
-            self.run_by(inputs, |frame| {
-                for (step, least) in self.steps.iter().zip(&mut least) {
+        let bytes = |spans: &[Span]| spans.iter().map(|s| s.len).sum::<usize>();
+        let mut times: Vec<StepTime> = vec![];
+        for round in 0..rounds {
+            let mut at = 0;
+            self.run_by(inputs, &mut |steps, frame| {
+                for step in steps {
                     let start = Instant::now();
                     walk(std::slice::from_ref(step), frame)?;
-                    *least = start.elapsed().min(*least);
+                    let seconds = start.elapsed().as_secs_f64();
+                    if round == 0 {
+                        let (reads, writes) = (bytes(step.views.reads()), bytes(step.views.writes()));
+                        times.push(StepTime { name: step.name, reads, writes, flops: step.flops, seconds });
+                    }
+                    times[at].seconds = times[at].seconds.min(seconds);
+                    at += 1;
                 }
                 Ok(())
             })?;
         }
-        let bytes = |spans: &[Span]| spans.iter().map(|s| s.len).sum::<usize>();
-        let times = self.steps.iter().zip(least).map(|(step, least)| StepTime {
-            name: step.name,
-            reads: bytes(step.views.reads()),
-            writes: bytes(step.views.writes()),
-            flops: step.flops,
-            seconds: least.as_secs_f64(),
-        });
-        Ok(times.collect())
+        Ok(times)
     }
 
-    fn run_by(
-        &self,
-        inputs: &[Tensor],
-        walk: impl FnOnce(&mut Frame<'_>) -> Result<()>,
-    ) -> Result<Vec<Tensor>> {
-        let _flush = FlushDenormals::start();
-        let statics = self.statics()?;
+    fn run_by(&self, inputs: &[Tensor], walk: &mut Walk<'_>) -> Result<Vec<Tensor>> {
         let mut buffers: Vec<AlignedBytes> =
             self.outputs.iter().map(|ty| AlignedBytes::zeroed(ty.bytes())).collect();
+        {
+            let ins: SmallVec<[&[u8]; 4]> = inputs.iter().map(Tensor::bytes).collect();
+            let mut outs: SmallVec<[&mut [u8]; 4]> = buffers.iter_mut().map(|b| &mut b[..]).collect();
+            // An error names places in the whole batch: the whole finds it again.
+            let in_pieces = !self.pieces.is_empty() && self.run_pieces(&ins, &mut outs, &mut *walk).is_ok();
+            if !in_pieces {
+                self.run_into(&ins, &mut outs, walk)?;
+            }
+        }
+        let outputs = self.outputs.iter().zip(buffers);
+        Ok(outputs.map(|(ty, b)| Tensor::new(ty.dtype, &ty.concrete(), Buffer::Owned(b))).collect())
+    }
+
+    /// Piece after piece of the batch, each with its part of every operand and every result.
+    fn run_pieces(&self, inputs: &[&[u8]], outputs: &mut [&mut [u8]], walk: &mut Walk<'_>) -> Result<()> {
+        let batch = self.pieces.iter().map(|p| p.rows).sum::<usize>();
+        let mut first = 0;
+        for piece in &self.pieces {
+            let part = |len: usize| len / batch * first..len / batch * (first + piece.rows);
+            let ins: SmallVec<[&[u8]; 4]> = inputs.iter().map(|b| &b[part(b.len())]).collect();
+            let mut outs: SmallVec<[&mut [u8]; 4]> = SmallVec::new();
+            for output in outputs.iter_mut() {
+                let range = part(output.len());
+                outs.push(&mut output[range]);
+            }
+            piece.plan.run_into(&ins, &mut outs, walk)?;
+            first += piece.rows;
+        }
+        Ok(())
+    }
+
+    fn run_into(&self, inputs: &[&[u8]], outputs: &mut [&mut [u8]], walk: &mut Walk<'_>) -> Result<()> {
+        let _flush = FlushDenormals::start();
+        let statics = self.statics()?;
         let mut arena = self.take_arena();
         let mut guards: Vec<Guard<'_>> = self
             .variables
@@ -89,26 +121,24 @@ impl Plan {
             })
             .collect();
         let result = {
-            let mut frame = Frame::with_capacity(2 + inputs.len() + buffers.len() + guards.len());
+            let mut frame = Frame::with_capacity(2 + inputs.len() + outputs.len() + guards.len());
             frame.push(Block::Mut(&mut arena));
             frame.push(Block::Shared(statics.as_ref().map_or(&[], |s| &s.bytes)));
-            inputs.iter().for_each(|t| frame.push(Block::Shared(t.bytes())));
+            inputs.iter().for_each(|bytes| frame.push(Block::Shared(bytes)));
             self.graph.constants().iter().for_each(|t| frame.push(Block::Shared(t.bytes())));
-            buffers.iter_mut().for_each(|b| frame.push(Block::Mut(b)));
+            outputs.iter_mut().for_each(|b| frame.push(Block::Mut(b)));
             for guard in &mut guards {
                 frame.push(match guard {
                     Guard::Read(tensor) => Block::Shared(tensor.bytes()),
                     Guard::Write(tensor) => Block::Mut(tensor.bytes_mut()),
                 });
             }
-            walk(&mut frame)
+            walk(&self.steps, &mut frame)
         };
         drop(guards);
         self.variables.iter().filter(|v| v.1).for_each(|v| self.held(v.0).touch());
         self.give_arena(arena);
-        result?;
-        let outputs = self.outputs.iter().zip(buffers);
-        Ok(outputs.map(|(ty, b)| Tensor::new(ty.dtype, &ty.concrete(), Buffer::Owned(b))).collect())
+        result
     }
 
     fn take_arena(&self) -> AlignedBytes {
@@ -125,7 +155,7 @@ impl Plan {
         if self.prologue.is_empty() {
             return Ok(None);
         }
-        let mut slot = self.statics.lock().unwrap_or_else(|p| p.into_inner());
+        let mut slot = self.statics.slot.lock().unwrap_or_else(|p| p.into_inner());
         let assignments = Variable::assignments();
         if let Some(current) = slot.as_mut() {
             if current.assignments == assignments {
