@@ -51,6 +51,7 @@ _NAMES = {
     "Variable": "engine.variable",
     "DTypePolicy": "dtype_policies",
     "FloatDTypePolicy": "dtype_policies",
+    "check": "trainers.review",
     "compile_function": "engine.trace",
     "grad": "engine.tape",
     "name_scope": "engine.scope",

@@ -384,9 +384,8 @@ def _wrapped_build(build):
     def wrapper(self, *args, **kwargs):
         if self._building:  # `super().build()`
             return build(self, *args, **kwargs)
-        for shape in (*args, *kwargs.values()):
-            if isinstance(shape, int):
-                standardize_shape(shape)  # says that it is none
+        if args and isinstance(args[0], int):
+            standardize_shape(args[0])  # says that a number is no shape
         sizes = {name: len(items) for name, items in self._tracker.stores.items()}
         self.__dict__["_building"] = True
         try:

@@ -190,7 +190,8 @@ def check_labels(y_true, num_classes, name="sparse_categorical_crossentropy", ig
         cause = f"the largest label is {most}: with 0, that makes {most + 1} classes"
         fix = f"end the model in `Dense({most + 1})` for {most + 1} classes, or renumber the labels from 0"
     raise DataError(
-        f"{name}: label {label} at row {position[0]} is outside the {num_classes} classes of the output "
+        f"{name}: label {label} at row {position[0]} is outside the {num_classes} "
+        f"{'class' if num_classes == 1 else 'classes'} of the output "
         f"(valid labels: 0 to {num_classes - 1}).",
         op=name,
         argument="y_true",

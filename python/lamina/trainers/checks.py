@@ -11,8 +11,26 @@ from lamina.engine.tracebacks import warn
 from lamina.errors import DataError
 from lamina.layers.core.embedding import Embedding
 from lamina.losses.checks import check_labels
+from lamina.trainers.arrays import is_arrays, standardize
 from lamina.trainers.building import forward
 from lamina.trainers.data import unpack_x_y_sample_weight
+
+
+def count_inputs(model):
+    """How many inputs the model has; 1 where that is not known."""
+    return len(getattr(model, "inputs", None) or [None]) if model.built else 1
+
+
+def standardize_inputs(model, x):
+    """`x` as arrays that fit the model's inputs; a source of batches as it is.
+
+    Before the samples are counted: one sample without its batch axis has another count than its target.
+    """
+    if x is None or not is_arrays(x):
+        return x
+    x = standardize(x, "x", count_inputs(model))
+    check_inputs(model, x)
+    return x
 
 
 def check_inputs(model, x):
@@ -30,32 +48,40 @@ def _has_own_steps(model):
 
 
 def check_batch(model, batch):
-    """`DataError` for values that cannot be right, in a batch or a whole data set: ids outside an embedding,
-    NaN and infinities, labels without a class. One pass over the values of each array.
+    """Raises the first of the `problems` of a batch or a whole data set; warns of one that is not certain."""
+    for error, certain in problems(model, batch):
+        if certain:
+            raise error
+        warn(str(error))
+
+
+def problems(model, batch):
+    """(`DataError`, is it certain) for values that cannot be right: ids outside an embedding, NaN and
+    infinities, labels without a class. One pass over the values of each array.
+
+    What the user's own code may be prepared for is not certain.
     """
     x, y, sample_weight = unpack_x_y_sample_weight(batch)
-    check_ids(model, x)
-    for name, part, sure in (
+    yield from _caught(check_ids, model, x)
+    for name, part, certain in (
         ("x", x, _spreads_nan(model)),
         ("y", y, _own_losses(model._compile_loss)),
         ("sample_weight", sample_weight, True),
     ):
-        if model.allow_nan:
-            break
-        act = raising if sure else warn_of
-        for path, array in tree.flatten_with_path(part) if tree.is_nested(part) else (((), part),):
-            check_finite(array, name + "".join(f"[{key!r}]" for key in path), act)
-    check_batch_labels(model, batch)
+        leaves = tree.flatten_with_path(part) if tree.is_nested(part) else [((), part)]
+        for path, array in leaves if not model.allow_nan else ():
+            error = _not_finite(array, name + "".join(f"[{key!r}]" for key in path))
+            if error is not None:
+                yield error, certain
+    yield from _caught(check_batch_labels, model, batch)
+    yield from _beyond_probabilities(model._compile_loss, y)
 
 
-def raising(error):
-    """What to do with an error: raise it."""
-    raise error
-
-
-def warn_of(error):
-    """What to do with an error that the user's own code may be prepared for: say it."""
-    warn(str(error))
+def _caught(check, *args):
+    try:
+        check(*args)
+    except DataError as e:
+        yield e, True
 
 
 def _spreads_nan(model):
@@ -79,34 +105,57 @@ def _own_losses(compile_loss):
 _BLOCK = 1 << 16  # values looked at together: they and the answers stay in the cache
 
 
-def check_finite(array, name, act=raising):
-    """Calls `act` with a `DataError` that names the first NaN or infinity of an array of floats."""
+def _not_finite(array, name):
+    """The `DataError` that names the first NaN or infinity of an array of floats, or `None`."""
     if getattr(array, "dtype", None) is None or array.dtype.kind not in "fc" or hasattr(array, "tocsr"):
-        return
+        return None
     rows = len(array) if array.size <= _BLOCK else max(1, _BLOCK * len(array) // array.size)
     for start in range(0, len(array), max(rows, 1)):
         finite = np.isfinite(array[start : start + rows])
         if not finite.all():
             position = np.unravel_index(finite.argmin(), finite.shape)
-            return act(_not_finite(array, name, (int(position[0]) + start, *map(int, position[1:]))))
+            return _nan_error(array, name, (int(position[0]) + start, *map(int, position[1:])))
+    return None
 
 
-def _not_finite(array, name, position):
+def _nan_error(array, name, position):
     bad = int(array.size - np.isfinite(array).sum())
     value = "NaN" if np.isnan(array[position]) else str(array[position])
     column = {1: "", 2: f", column {position[-1]}"}.get(array.ndim, f", position {position[1:]}")
     rest = f"; {bad} of its {array.size} values are not finite" if bad > 1 else ""
-    every = f", axis={tuple(range(1, array.ndim)) if array.ndim > 2 else 1}" if array.ndim > 1 else ""
-    rows = f"np.isfinite({name}).all({every.removeprefix(', ')})" if every else f"np.isfinite({name})"
+    axes = {1: "", 2: ".all(axis=1)"}.get(array.ndim, f".all(axis={tuple(range(1, array.ndim))})")
     return DataError(
         f"`{name}` holds {value} at row {position[0]}{column}{rest}.",
         argument=name,
         got=f"{value} at {position}",
         expected="finite numbers",
         cause="a value is missing, or a computation went wrong before; one step on it makes every weight NaN",
-        fix=f"leave such rows out (`keep = {rows}`), or fill them: `np.nan_to_num({name})`; "
-        "`model.allow_nan = True` for a model that knows what to do with them",
+        fix=f"leave out such rows (`keep = np.isfinite({name}){axes}`) or fill them "
+        f"(`np.nan_to_num({name})`); `model.allow_nan = True` if the model is made for them",
     )
+
+
+def _beyond_probabilities(compile_loss, y):
+    """Targets of binary crossentropies that are outside 0..1, such as labels -1 and 1, or 1 and 2."""
+    if y is None or compile_loss is None or not compile_loss.built:
+        return
+    for index, loss, _ in compile_loss.resolved:
+        name = getattr(getattr(loss, "fn", None), "__name__", "")
+        if name not in ("binary_crossentropy", "binary_focal_crossentropy"):
+            continue
+        targets = np.asarray(compile_loss.targets(y)[index])
+        if targets.size and (targets.min() < 0 or targets.max() > 1):
+            place = np.unravel_index(((targets < 0) | (targets > 1)).argmax(), targets.shape)
+            error = DataError(
+                f"{name}: target {targets[place]} at row {place[0]} is outside 0..1.",
+                op=name,
+                argument="y",
+                got=f"targets from {targets.min()} to {targets.max()}",
+                expected="0 and 1, or probabilities",
+                cause="such a target has no probability, and the loss has no minimum",
+                fix='turn labels into 0 and 1, or use "sparse_categorical_crossentropy" for several classes',
+            )
+            yield error, False
 
 
 def check_ids(model, x):
@@ -155,5 +204,5 @@ def check_batch_labels(model, batch):
             try:
                 check_labels(labels, classes, loss.name, ignored)
             except DataError as e:
-                e.producer = compile_loss.output_name(index)
+                e.layer = compile_loss.output_name(index)
                 raise

@@ -287,7 +287,7 @@ class CompileLoss:
             try:
                 value = loss(targets[index], predictions[index], weights[index])
             except ShapeError as e:
-                e.producer = e.producer or outputs.names[index]  # an output has the name of its layer
+                e.layer = e.layer or outputs.names[index]  # an output has the name of its layer
                 raise
             value = ops.cast(value, config.floatx())
             if self.metrics:  # unweighted, as the user thinks of it

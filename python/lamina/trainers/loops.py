@@ -7,7 +7,7 @@ import numpy as np
 from lamina import tree
 from lamina.engine.tracebacks import boundary
 from lamina.trainers import checks
-from lamina.trainers.arrays import is_arrays, standardize, train_validation_split
+from lamina.trainers.arrays import standardize, train_validation_split
 from lamina.trainers.building import build_on
 from lamina.trainers.data import ArraySource, Epochs, make_source, standardize_batch, unpack_x_y_sample_weight
 from lamina.trainers.shortcuts import PredictShortcut, StepShortcut
@@ -59,6 +59,9 @@ class Loops:
             validation_freq: evaluate every so many epochs, or a list of epochs (from 1).
 
         Ctrl-C stops after the current step and leaves the model as it is then.
+
+        Raises, before the first step: `ShapeError` where data, targets and outputs do not fit, `DataError`
+        for NaN, labels without a class and ids outside an embedding; see `lamina.check`.
         """
         from lamina.callbacks import CallbackList
 
@@ -77,10 +80,11 @@ class Loops:
             parts = unpack_x_y_sample_weight(validation_data)
             validation = _make_epochs(self, *parts, validation_batch_size or batch_size, validation_steps)
             _refuse_empty(validation, "validation")
-        _prepare(self, self.make_train_function(), training)
+        prepare(self, self.make_train_function(), training)
         check = _data_check(self, training)
+        self._advise()
         if validation is not None:
-            _prepare(self, self.make_test_function(), validation)
+            prepare(self, self.make_test_function(), validation)
             validation_check = _data_check(self, validation)
         if not isinstance(callbacks, CallbackList):
             callbacks = CallbackList(
@@ -137,7 +141,7 @@ class Loops:
         self._assert_compile_called("evaluate")
         epochs = _make_epochs(self, x, y, sample_weight, batch_size, steps)
         _refuse_empty(epochs, "evaluate")
-        _prepare(self, self.make_test_function(), epochs)
+        prepare(self, self.make_test_function(), epochs)
         check = _data_check(self, epochs)
         if not isinstance(callbacks, CallbackList):
             callbacks = CallbackList(
@@ -328,11 +332,7 @@ def _in_order(model, logs):
 
 
 def _make_epochs(model, x, y=None, sample_weight=None, batch_size=None, steps=None, **options):
-    inputs = len(getattr(model, "inputs", None) or [None]) if model.built else 1
-    if x is not None and is_arrays(x):
-        # Before the samples are counted: one sample without its batch axis has another count than its target.
-        x = standardize(x, "x", inputs)
-        checks.check_inputs(model, x)
+    x, inputs = checks.standardize_inputs(model, x), checks.count_inputs(model)
     source = make_source(x, y, sample_weight, batch_size, steps, inputs=inputs, **options)
     return Epochs(source, steps)
 
@@ -358,7 +358,7 @@ def _data_check(model, epochs):
     return check
 
 
-def _prepare(model, function, epochs):
+def prepare(model, function, epochs):
     """Builds the model and traces the step on the shapes of a first batch, so that errors come before any
     work.
     """

@@ -12,6 +12,7 @@ from lamina.trainers.building import forward
 from lamina.trainers.compile_utils import CompileLoss, CompileMetrics, batch_count
 from lamina.trainers.data import unpack_x_y_sample_weight
 from lamina.trainers.loops import Loops
+from lamina.trainers.loss_advice import forgotten_flatten, loss_advice
 
 
 class Trainer(Loops):
@@ -90,6 +91,7 @@ class Trainer(Loops):
             jit_compile=not run_eagerly if jit_compile == "auto" else bool(jit_compile),
             stop_training=False,
             compiled=True,
+            _advised=False,
             _compile_loss=None if loss is None else CompileLoss(loss, loss_weights, names),
             _compile_metrics=CompileMetrics(metrics, weighted_metrics, output_names=names)
             if has_metrics
@@ -99,6 +101,16 @@ class Trainer(Loops):
             _compiled_trainable={id(layer): layer.trainable for layer in self._flatten_layers()},
         )
         self.reset_functions()
+        flatten = forgotten_flatten(self)
+        if flatten:
+            warn(flatten)
+
+    def _advise(self):
+        """Warns once what of the last layer does not fit the loss."""
+        if not self._advised:
+            for text, fix in loss_advice(self):
+                warn(f"{text} Fix: {fix}.")
+            self._set_training(_advised=True)
 
     def reset_functions(self):
         """Forgets the traced steps: the next call traces anew, as needed when the model has changed."""
