@@ -1,6 +1,8 @@
 """All layers, under Keras's names."""
 
 from lamina.layers.activation.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
+from lamina.layers.attention.attention import AdditiveAttention, Attention
+from lamina.layers.attention.heads import GroupQueryAttention, MultiHeadAttention
 from lamina.layers.convolutional.conv import Conv1D, Conv2D
 from lamina.layers.convolutional.depthwise import (
     DepthwiseConv1D,
@@ -10,6 +12,7 @@ from lamina.layers.convolutional.depthwise import (
 )
 from lamina.layers.convolutional.transpose import Conv1DTranspose, Conv2DTranspose
 from lamina.layers.core.dense import Dense
+from lamina.layers.core.einsum_dense import EinsumDense
 from lamina.layers.core.embedding import Embedding
 from lamina.layers.core.input_layer import Input, InputLayer
 from lamina.layers.core.lambda_layer import Lambda
@@ -94,7 +97,9 @@ __all__ = [
     "Activation",
     "ActivityRegularization",
     "Add",
+    "AdditiveAttention",
     "AlphaDropout",
+    "Attention",
     "Average",
     "AveragePooling1D",
     "AveragePooling2D",
@@ -120,6 +125,7 @@ __all__ = [
     "DepthwiseConv2D",
     "Dot",
     "Dropout",
+    "EinsumDense",
     "Embedding",
     "Flatten",
     "GRUCell",
@@ -134,6 +140,7 @@ __all__ = [
     "GlobalMaxPooling1D",
     "GlobalMaxPooling2D",
     "GroupNormalization",
+    "GroupQueryAttention",
     "Identity",
     "Input",
     "InputLayer",
@@ -150,6 +157,7 @@ __all__ = [
     "MaxPooling2D",
     "Maximum",
     "Minimum",
+    "MultiHeadAttention",
     "Multiply",
     "Normalization",
     "PReLU",
