@@ -3,16 +3,18 @@
 import math
 
 from lamina import layers
-from lamina.explain import windows
+from lamina.explain import sequences, windows
 from lamina.explain.describe import describe
 from lamina.explain.values import activation
 from lamina.explain.words import amount, count, joined, product, value
+from lamina.layers.attention.heads import HeadAttention
 from lamina.layers.convolutional.conv import Conv
 from lamina.layers.convolutional.depthwise import DepthwiseConv, SeparableConv
 from lamina.layers.convolutional.transpose import ConvTranspose
 from lamina.layers.merging.base import Merge
 from lamina.layers.pooling.global_pooling import GlobalPooling
 from lamina.layers.pooling.pooling import Pooling
+from lamina.layers.recurrent.gated import CellLayer
 from lamina.models import Model
 
 describe.register(Conv, windows.convolution)
@@ -21,6 +23,12 @@ describe.register(SeparableConv, windows.separable)
 describe.register(ConvTranspose, windows.transposed)
 describe.register(Pooling, windows.pooling)
 describe.register(GlobalPooling, windows.global_pooling)
+describe.register(CellLayer, sequences.recurrent)
+describe.register(layers.RNN, sequences.any_recurrent)
+describe.register(layers.Bidirectional, sequences.bidirectional)
+describe.register(layers.TimeDistributed, sequences.time_distributed)
+describe.register(layers.Attention, sequences.attention)
+describe.register(HeadAttention, sequences.heads)
 
 
 @describe.register(layers.InputLayer)

@@ -96,7 +96,7 @@ class HeadAttention(Layer):
                 "flash attention to access attention scores."
             )
         if attention_mask is not None:
-            axes = self._axes(len(query.shape) + 1)
+            axes = self._attended(len(query.shape) + 1)
             check_mask(self, attention_mask, tuple(query.shape), tuple(value.shape), axes)
         mask = self._compute_attention_mask(
             query, value, query_mask, value_mask, key_mask, attention_mask, use_causal_mask
@@ -134,7 +134,7 @@ class HeadAttention(Layer):
 
         A subclass may replace it.
         """
-        rank, axes = len(query.shape), self._axes(len(query.shape))
+        rank, axes = len(query.shape), self._attended(len(query.shape))
         # The mask lacks the heads.
         while attention_mask is not None and len(attention_mask.shape) < rank - 1 + len(axes):
             attention_mask = ops.expand_dims(attention_mask, -2 * len(axes) - 1)
@@ -150,7 +150,7 @@ class HeadAttention(Layer):
         scores = softmax(scores, mask=attention_mask)
         return ops.einsum(to_outputs, self._dropout_layer(scores, training=training), value), scores
 
-    def _axes(self, rank):
+    def _attended(self, rank):
         """The axes of projected inputs that attention goes over."""
         return tuple(range(1, rank - 2))
 
@@ -258,11 +258,11 @@ class MultiHeadAttention(HeadAttention):
         dims = self.key_dim, self.value_dim
         heads = self.num_heads
         self._build_heads(query_shape, value_shape, key_shape, heads, heads, *dims, outputs)
-        self.attention_axes = self._axes(len(value_shape) + 1)
+        self.attention_axes = self._attended(len(value_shape) + 1)
 
-    def _axes(self, rank):
+    def _attended(self, rank):
         if self.attention_axes is None:
-            return super()._axes(rank)
+            return super()._attended(rank)
         return tuple(axis % (rank - 1) for axis in self.attention_axes)
 
     def get_config(self):
