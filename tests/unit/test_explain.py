@@ -162,16 +162,13 @@ MERGES = [
     (layers.Attention(), [(5, 4), (6, 4)], "5 steps of the query is compared with 6 steps of the value"),
     (layers.AdditiveAttention(), [(5, 4), (6, 4)], "as many steps as in the query, each with the 4 features"),
 ]
-# Parts of layers, and layers whose inputs are no list: these are explained as part of a model.
-INSIDE = {
-    layers.Wrapper,
-    layers.SimpleRNNCell,
-    layers.LSTMCell,
-    layers.GRUCell,
-    layers.StackedRNNCells,
-    layers.MultiHeadAttention,
-    layers.GroupQueryAttention,
-}
+# Layers whose call takes one argument for each input.
+HEADS = [
+    (layers.MultiHeadAttention(2, 4), [(5, 8), (6, 3)], "2 heads side by side"),
+    (layers.GroupQueryAttention(4, 8, 2), [(5, 8), (6, 3)], "2 heads only, shared by 4 each"),
+]
+# Parts of layers, which are explained with these.
+CELLS = [layers.SimpleRNNCell(2), layers.LSTMCell(2), layers.GRUCell(2), layers.StackedRNNCells([])]
 
 
 @pytest.mark.parametrize(("layer", "shapes", "words"), MERGES)
@@ -184,10 +181,34 @@ def test_merges(layer, shapes, words):
     check_formulas(text)
 
 
+@pytest.mark.parametrize(("layer", "shapes", "words"), HEADS)
+def test_attention_of_heads(layer, shapes, words):
+    text = text_of(layer.explain(shapes))
+    query, value = (np.ones((2, *s), "float32") for s in shapes)
+    output = np.shape(layer(query, value))
+    assert words in text
+    assert f"-> (None, {output[1]}, {output[2]})" in text
+    assert f"{layer.count_params():,}" in text
+    check_formulas(text)
+    assert "`query/kernel` (8, " in text
+    assert "(None, 7, 8) and (None, 7, 8) -> (None, 7, 8)" in text_of(type(layer)(4, 8, 2).explain((7, 8)))
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: type(cell).__name__)
+def test_a_cell_is_explained_by_its_layer(cell):
+    with pytest.raises(ValueError, match=rf"one step of a recurrent layer.*RNN\({type(cell).__name__}"):
+        cell.explain((3,))
+
+
+def test_a_call_that_needs_more_shapes_says_which():
+    with pytest.raises(ValueError, match=r"query and value.*`layer.explain\(\[\(5, 3\), \(5, 3\)\]\)`"):
+        layers.MultiHeadAttention(2, 4).explain([(5, 8)])
+
+
 def test_no_layer_is_left_out():
     public = {v for v in vars(layers).values() if isinstance(v, type) and issubclass(v, layers.Layer)}
-    explained = {type(case[0]) for case in CASES + MERGES}
-    assert public - explained - INSIDE - {layers.Layer, layers.InputLayer} == set()
+    explained = {type(case[0]) for case in CASES + MERGES + HEADS} | {type(cell) for cell in CELLS}
+    assert public - explained - {layers.Layer, layers.InputLayer, layers.Wrapper} == set()
 
 
 def test_the_network_of_the_question():

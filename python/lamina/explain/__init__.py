@@ -4,6 +4,7 @@
 """
 
 import copy
+import inspect
 import math
 
 from lamina import tree
@@ -28,10 +29,10 @@ def explain_layer(layer, input_shape=None):
                 "without the batch axis, such as `layer.explain((3,))`."
             )
     else:
-        specs = _specs(layer, input_shape)
+        specs = _arguments(layer, _specs(layer, input_shape))
         # A copy is built in place of a layer that waits for its input shape.
         layer = layer if layer.built else copy.deepcopy(layer)
-        outputs = layer.symbolic_call(specs)
+        outputs = layer.symbolic_call(*specs)
         call = Call(layer, *(_shapes(x) for x in (specs, outputs)))
     return Explanation("", _batch(call.inputs), [_section(call, "")])
 
@@ -137,12 +138,12 @@ def _weights(layer):
         return "No weights."
     if getattr(layer, "layers", None):
         return f"Together {count(layer.count_params(), 'weight')}."
-    parts = []
-    for w in weights[:8]:
+    parts, names = [], _names(layer, weights)
+    for w, name in zip(weights[:8], names, strict=False):
         product = "*".join(map(str, w.shape)) or "1"
         size = math.prod(w.shape)
         written = f"{product} = " if len(w.shape) > 1 else ""
-        parts.append(f"`{w.name}` {tuple(w.shape)} = {written}{size:,}")
+        parts.append(f"`{name}` {tuple(w.shape)} = {written}{size:,}")
     rest = f" and {len(weights) - 8} more" if len(weights) > 8 else ""
     total = layer.count_params()
     together = f" Together {weight_formula(weights)} = {total:,}." if len(weights) > 1 else ""
@@ -154,6 +155,14 @@ def _weights(layer):
     elif not layer.trainable:
         frozen = " They are frozen (`trainable=False`)."
     return f"Weights: {', '.join(parts)}{rest}.{together}{frozen}"
+
+
+def _names(layer, weights):
+    """The names of weights; where they are not enough, with the part of the layer that each belongs to."""
+    names = [w.name for w in weights]
+    if len(set(names)) == len(names):
+        return names
+    return [w.path.split(f"{layer.name}/", 1)[-1] for w in weights]
 
 
 # ----------------------------------------------------------------------------------------------- the calls
@@ -242,6 +251,30 @@ def _specs(layer, input_shape):
 
     shapes = input_shape if isinstance(input_shape, dict) else _tuples(input_shape)
     return tree.map_shape_structure(spec, shapes)
+
+
+def _arguments(layer, specs):
+    """The specs as arguments of `call`: one each where it needs several, such as query and value."""
+    needed = [
+        name
+        for name, p in inspect.signature(layer.call).parameters.items()
+        if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD
+    ]
+    if len(needed) < 2:
+        return [specs]
+    kind = type(layer).__name__
+    if hasattr(layer, "state_size"):
+        raise ValueError(
+            f"{kind} is a cell: one step of a recurrent layer. Explain that layer, `RNN({kind}(...))`, for "
+            "an input shape such as (steps, features)."
+        )
+    given = specs if isinstance(specs, list) else [specs] * len(needed)  # a sequence attends to itself
+    if len(given) < len(needed):
+        raise ValueError(
+            f"`call` of {kind} needs {joined(needed)}. Give a shape without the batch axis for each, such as "
+            f"`layer.explain([{', '.join(['(5, 3)'] * len(needed))}])`."
+        )
+    return given
 
 
 def _tuples(shape):

@@ -53,7 +53,9 @@ class Explanation:
 
 def _wrapped(sentence, indent):
     # A shape, what stands in backquotes, and a result and its sign are not broken: no wrapping there.
-    whole = re.sub(r"\([^()]{1,40}\)|`[^`]{1,60}`| = \d", lambda m: m[0].replace(" ", "\xa0"), sentence)
+    whole = re.sub(
+        r"\([\w?]+(?:, ?[\w?]+)*,?\)|`[^`]{1,60}`| = \d", lambda m: m[0].replace(" ", "\xa0"), sentence
+    )
     filled = textwrap.fill(
         whole,
         width=100,

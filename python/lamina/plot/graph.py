@@ -17,6 +17,8 @@ COLORS = {
     "normalization": ("#f3eafb", "#8250b5"),
     "activation": ("#fde7e9", "#c0434d"),
     "merging": ("#fdf7d4", "#9a8412"),
+    "recurrent": ("#dff3f5", "#1b8490"),
+    "attention": ("#fbe6f2", "#b0407f"),
     "model": ("#f7f9fc", "#44546a"),
     "other": ("#f4f4f2", "#85827a"),
 }
