@@ -290,12 +290,16 @@ def test_terminate_on_nan():
     bad[5] = np.nan
     options = {"batch_size": 4, "epochs": 2, "shuffle": False, "verbose": 0}
     recorder = Recorder()
-    tolerant = model()
-    tolerant.allow_nan = True
-    tolerant.fit(bad, Y, callbacks=[callbacks.TerminateOnNaN(), recorder], **options)
+
+    def tolerant():
+        made = model()
+        made.allow_nan = True
+        return made
+
+    tolerant().fit(bad, Y, callbacks=[callbacks.TerminateOnNaN(), recorder], **options)
     assert recorder.hooks().count("on_train_batch_end") == 2
     with pytest.raises(RuntimeError, match="batch 1"):
-        tolerant.fit(bad, Y, callbacks=[callbacks.TerminateOnNaN(raise_error=True)], **options)
+        tolerant().fit(bad, Y, callbacks=[callbacks.TerminateOnNaN(raise_error=True)], **options)
 
 
 # -------------------------------------------------------------------------------------------- files

@@ -31,13 +31,15 @@ class LayerCall:
 
     def symbolic_call(self, *args, **kwargs):
         """The call on KerasTensors: builds the layer, finds the output shapes and remembers the call."""
-        arguments = self._call_info.bind(args, kwargs)
+        arguments, was_built = self._call_info.bind(args, kwargs), self._built
         try:
             self._check_input(arguments)
             with self._open_name_scope():
                 self._maybe_build(arguments)
             outputs = self._infer_outputs(args, kwargs)
         except ShapeError as e:
+            if not was_built and not self.variables:
+                self.built = False
             raise self._explain(e, args, kwargs) from None
         self.built = True
         Node(self, args, kwargs, outputs)
