@@ -478,7 +478,10 @@ def test_the_main_path_of_a_branched_network():
 
 def test_sequences_channels_first_and_what_has_no_blocks():
     model = lamina.Sequential([lamina.Input((20, 4)), layers.Conv1D(6, 3)])
-    assert [b.size for b in blocks_of(model)[0]] == [(20, 1, 4), (18, 1, 6)]
+    assert [captions(b)[0] for b in blocks_of(model)[0]] == ["20 x 4", "18 x 6"]
+    assert texts(plot_model(model, None, view="blocks"))[-1].startswith("Sequences: height is time")
+    reads = lamina.Sequential([lamina.Input((20, 4)), layers.GRU(4, return_sequences=True), layers.Flatten()])
+    assert [b.size for b in blocks_of(reads)[0]] == [(20, 1, 4), (20, 1, 4), (80,)]
     first = lamina.Sequential(
         [lamina.Input((3, 16, 12)), layers.Conv2D(4, 3, data_format="channels_first"), layers.Flatten()]
     )

@@ -11,6 +11,7 @@ from lamina.plot.svg import INK, PAPER, SOFT, Drawing, text_width
 _TALLEST, _WIDEST, _LONGEST = 190.0, 70.0, 190.0  # pixels: largest image side, most channels, longest vector
 _LEAST = 2.0  # what is smaller than this to scale is drawn as large
 _SLANT = (0.42, 0.30)  # how far right and up a box goes for each pixel of depth
+_OWN = ("input", "convolutional", "dense", "pooling", "recurrent", "attention")  # kinds with their own block
 _FULL = 28  # blocks, above which neighbours of one shape are drawn as one
 
 
@@ -22,6 +23,7 @@ class Block:
     kind: str
     names: list = field(default_factory=list)
     is_stage: bool = False  # several shapes with one image size
+    is_sequence: bool = False  # of width 1, which goes without saying
     front: tuple = ()  # (left, top, right, bottom) of the near side
     depth: float = 0.0
 
@@ -57,11 +59,11 @@ def blocks_of(model):
         layer, shape = node.operation, node.output_tensors[0].shape
         size = _size(shape, channels_first, layer)
         kind = "padding" if isinstance(layer, (ZeroPadding1D, ZeroPadding2D)) else kind_of(layer)
-        plain = kind not in ("convolutional", "dense", "pooling", "input")
+        plain = kind not in _OWN
         if blocks and blocks[-1].size == size and plain:
             blocks[-1].names.append(layer.name)
         else:
-            blocks.append(Block(size, kind, [layer.name]))
+            blocks.append(Block(size, kind, [layer.name], is_sequence=len(shape) == 3))
     # A deep network in fewer blocks: neighbours of one shape as one, then of one image size.
     for same in (lambda b: b.size, lambda b: b.size[:2] if len(b.size) == 3 else b.size):
         if len(blocks) > _FULL:
@@ -90,7 +92,7 @@ def _merge(blocks, same):
         else:
             names = last.names + block.names
             stage = last.is_stage or block.is_stage or last.size != block.size
-            merged[-1] = Block(max(last.size, block.size), last.kind, names, stage)
+            merged[-1] = replace(last, size=max(last.size, block.size), names=names, is_stage=stage)
     return merged
 
 
@@ -155,7 +157,7 @@ def place(blocks):
 
 def captions(block):
     """The lines below a block: its size, and the layers that made it."""
-    size = " x ".join(f"{n:,}" for n in block.size)
+    size = " x ".join(f"{n:,}" for n in (block.size[::2] if block.is_sequence else block.size))
     names = block.names if len(block.names) <= 3 else [block.names[0], f"to {block.names[-1]}"]
     more = [f"({len(block.names)} layers)"] if len(block.names) > 3 else []
     return [size, *names, *more]
@@ -212,7 +214,9 @@ def _filled(sentences, width):
 
 def _legend(blocks, beside):
     parts = []
-    if any(len(b.size) == 3 for b in blocks):
+    if any(b.is_sequence for b in blocks):
+        parts.append("Sequences: height is time, width is features.")
+    if any(len(b.size) == 3 and not b.is_sequence for b in blocks):
         parts.append("Height and depth: the sides of the image; width: channels.")
     if any(len(b.size) == 1 for b in blocks):
         parts.append("Bars: units of a vector.")
