@@ -175,6 +175,34 @@ def test_channels_first_data(inputs, shape, make, way, reads):
     way(model, np.moveaxis(zeros(*shape), 1, -1), zeros(8, 1))
 
 
+@pytest.mark.parametrize("place", ["call", "stack", "subclass", "predict of a stack"])
+def test_models_inside_models_blame_their_input(place, reads):
+    inner = sequential((28, 28, 1), layers.Conv2D(3, 3), layers.Flatten(), layers.Dense(2, name="classify"))
+
+    class Outer(lamina.Model):
+        def __init__(self):
+            super().__init__()
+            self.inner = inner
+
+        def call(self, x):
+            return self.inner(x)
+
+    calls = {
+        "call": lambda: inner(Input((32, 32, 1))),
+        "stack": lambda: lamina.Sequential([Input((32, 32, 1)), inner]),
+        "subclass": lambda: Outer().predict(zeros(2, 32, 32, 1), verbose=0),
+        "predict of a stack": lambda: lamina.Sequential([Input((28, 28, 1)), inner]).predict(
+            zeros(2, 32, 32, 1), verbose=0
+        ),
+    }
+    reads(
+        calls[place],
+        "(Sequential)",
+        "the first layer to break would be 'classify' (Dense)",
+        first="expected shape=(None, 28, 28, 1)",
+    )
+
+
 # ----------------------------------------------------------------------------------- 18: counts of samples
 
 
@@ -335,6 +363,17 @@ def test_text_among_numbers(x, words, way, reads):
         first="should hold numbers",
         error=ValueError,
         untouched=[model],
+    )
+
+
+@pytest.mark.parametrize("way", NO_CALL.values(), ids=NO_CALL)
+def test_complex_numbers(way, reads):
+    model, x = sequential((2,), layers.Dense(1)), np.ones((2, 2), complex)
+    reads(
+        lambda: way(model, x, zeros(2, 1)),
+        "np.stack([x.real, x.imag], axis=-1)",
+        first="holds complex numbers",
+        error=ValueError,
     )
 
 

@@ -173,7 +173,9 @@ def _other_sizes(model, shape, expected, position):
     except ShapeError as e:
         # A layer right behind the input says nothing new.
         behind = {node.operation for node in consumers(model.inputs[position])}
-        if e.layer is not None and e.layer is not model and e.layer not in behind:
+        if e.layer in behind and hasattr(e.layer, "_check_data"):  # a model inside, which looked further
+            cause = e.cause
+        elif e.layer is not None and e.layer is not model and e.layer not in behind:
             layer = f"'{e.layer.name}' ({type(e.layer).__name__})" if hasattr(e.layer, "name") else e.layer
             cause += f"; the first layer to break would be {layer}, which would get {e.got}"
             cause += f" and needs {e.expected}" if e.expected else ""

@@ -220,7 +220,7 @@ class Sequential(Model):
 
     def _infer_outputs(self, args, kwargs):
         if self._functional is not None:
-            return self._functional._infer_outputs(args, kwargs)
+            return self._as_functional("_infer_outputs", args, kwargs)
         return super()._infer_outputs(args, kwargs)
 
     def compute_output_spec(self, inputs, training=None, mask=None):

@@ -69,7 +69,12 @@ def as_array(value, name):
         raise TypeError(f"`{name}` should be an array. Received: {type(value).__name__}")
     if array.dtype.kind in "OUS":
         array = _numeric(array, name, getattr(value, "columns", None))
-    elif array.dtype.kind not in "biufc":
+    elif array.dtype.kind == "c":
+        raise ValueError(
+            f"`{name}` holds complex numbers. Give their parts as features: "
+            f"np.stack([{name}.real, {name}.imag], axis=-1)"
+        )
+    elif array.dtype.kind not in "biuf":
         raise ValueError(
             f"`{name}` has dtype {array.dtype}, which is no number. Convert it to numbers first."
         )

@@ -169,10 +169,12 @@ def check_ids(model, x):
                 node.operation.check_ids(array, reference.name)
 
 
-def explain_ids(model, batch):
-    """Finds the layer and the id behind an engine's `IndexError`: runs the model layer by layer."""
+def explain_ids(model, batch, whole=None):
+    """Finds the layer and the id behind an engine's `IndexError`: in the data that the batch is part of, or
+    by running the model layer by layer.
+    """
     x = unpack_x_y_sample_weight(batch)[0]
-    check_ids(model, x)
+    check_ids(model, x if whole is None else unpack_x_y_sample_weight(whole)[0])
     with scope.flag("eager"):
         forward(model, x, training=False)
 
@@ -199,7 +201,7 @@ def check_batch_labels(model, batch):
     for index, loss, classes, ignored in sparse_terms(compile_loss):
         targets = compile_loss.targets(y) if targets is None else targets
         labels = np.asarray(targets[index])
-        # NaN compares false: `check_finite` is for that.
+        # NaN compares false: `_not_finite` is for that.
         if labels.size and (labels.min() < 0 or labels.max() >= classes):
             try:
                 check_labels(labels, classes, loss.name, ignored)

@@ -245,7 +245,7 @@ def _run(model, function, batch, source=None):
     try:
         return function(batch)
     except IndexError:
-        checks.explain_ids(model, getattr(source, "batch", batch))
+        checks.explain_ids(model, batch, getattr(source, "batch", None))
         raise
 
 

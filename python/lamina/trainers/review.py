@@ -110,5 +110,9 @@ def _data_findings(model, x, y, sample_weight):
         prepare(model, step, Epochs(source))
     except (ValueError, TypeError, KeyError) as e:
         findings.append(_finding(e))
-    found = checks.problems(model, batch)
-    return findings + [_finding(error, "error" if certain else "warning") for error, certain in found]
+    try:
+        for error, certain in checks.problems(model, batch):
+            findings.append(_finding(error, "error" if certain else "warning"))
+    except (ValueError, KeyError) as e:  # targets in another structure than the outputs, most likely said
+        findings += [] if findings else [_finding(e)]
+    return findings
