@@ -47,28 +47,51 @@ fn default_threads() -> usize {
 }
 
 /// One call of [`run`], on the caller's stack.
+///
+/// Each thread has a range of the tasks to itself, the same one whenever there are as many: what it left in its
+/// cache at the step before is then likely what it needs now. Whoever is done early helps the others.
 struct Job<'a> {
     task: &'a (dyn Fn(usize) + Sync),
     tasks: usize,
-    next: AtomicUsize,
+    ranges: usize,
+    /// The next task of each range.
+    next: [Counter; RANGES],
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-impl Job<'_> {
-    fn work(&self) {
+/// The most ranges; more threads than this share them.
+const RANGES: usize = 16;
+
+/// On a cache line of its own.
+#[repr(align(64))]
+struct Counter(AtomicUsize);
+
+impl<'a> Job<'a> {
+    fn new(task: &'a (dyn Fn(usize) + Sync), tasks: usize, threads: usize) -> Self {
+        let ranges = threads.min(RANGES);
+        let next = std::array::from_fn(|i| Counter(AtomicUsize::new(i * tasks / ranges)));
+        Job { task, tasks, ranges, next, panic: Mutex::new(None) }
+    }
+
+    /// Takes part, as one thread of several.
+    fn work(&self, thread: usize) {
         let was = BUSY.replace(true);
         let result = catch_unwind(AssertUnwindSafe(|| {
-            loop {
-                let i = self.next.fetch_add(1, Ordering::Relaxed);
-                if i >= self.tasks {
-                    break;
+            for k in 0..self.ranges {
+                let range = (thread + k) % self.ranges;
+                let end = (range + 1) * self.tasks / self.ranges;
+                loop {
+                    let i = self.next[range].0.fetch_add(1, Ordering::Relaxed);
+                    if i >= end {
+                        break;
+                    }
+                    (self.task)(i);
                 }
-                (self.task)(i);
             }
         }));
         BUSY.set(was);
         if let Err(panic) = result {
-            self.next.store(self.tasks, Ordering::Relaxed);
+            self.next.iter().for_each(|next| next.0.store(self.tasks, Ordering::Relaxed));
             lock(&self.panic).get_or_insert(panic);
         }
     }
@@ -102,7 +125,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    fn worker(&self) {
+    fn worker(&self, thread: usize) {
         let _flush = FlushDenormals::start();
         let mut seen = 0;
         loop {
@@ -133,7 +156,7 @@ impl Shared {
                 let job = self.job.load(Ordering::Acquire) as *const Job;
                 // SAFETY: this worker is counted in `entered`, and `finish` keeps the job's stack frame
                 // until the count is zero.
-                unsafe { &*job }.work();
+                unsafe { &*job }.work(thread);
                 self.entered.fetch_sub(1, Ordering::Release);
             }
         }
@@ -184,7 +207,7 @@ impl Pool {
         while made < threads {
             let mine = shared.clone();
             let name = format!("lamina-{made}");
-            match std::thread::Builder::new().name(name).spawn(move || mine.worker()) {
+            match std::thread::Builder::new().name(name).spawn(move || mine.worker(made)) {
                 Ok(_) => made += 1,
                 Err(_) => break,
             }
@@ -224,9 +247,9 @@ pub fn run(tasks: usize, task: impl Fn(usize) + Sync) {
         drop(slot);
         return inline();
     };
-    let job = Job { task: &task, tasks, next: AtomicUsize::new(0), panic: Mutex::new(None) };
+    let job = Job::new(&task, tasks, threads);
     pool.shared.announce(&job, threads.min(tasks) - 1);
-    job.work();
+    job.work(0);
     pool.shared.finish();
     drop(slot);
     if let Some(panic) = lock(&job.panic).take() {

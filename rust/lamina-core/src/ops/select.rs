@@ -1,7 +1,10 @@
 //! Choosing between two values, and changing the element type.
 
 use super::elementwise::{broadcast_strides, walk2};
+use super::elementwise::Binary;
+use super::pool::{Pool, PoolGrad, PoolKind};
 use super::*;
+use lamina_kernels::elementwise::Binary as B;
 use crate::dtype::{Bool8, cast_bytes};
 
 // --- Select
@@ -25,6 +28,22 @@ impl OpDef for Select {
         let values = Type { dtype: x[1].dtype, dims: broadcast_or("where", x[1], x[2])? };
         let dims = broadcast_or("where", x[0], &values)?;
         Ok(smallvec![Type { dtype: x[1].dtype, dims }])
+    }
+
+    fn simplify(&self, g: &mut Graph, x: &[Value]) -> Option<Value> {
+        // The gradient of max pooling behind a relu, `where(y > 0, pool_grad(dy, y), 0)`: an element that won its window
+        // is as large as the pooled one, so the question is asked of the pooled values, which are fewer.
+        let Op::PoolGrad(PoolGrad(pool @ Pool { kind: PoolKind::Max, .. })) = *g.op(x[1]) else { return None };
+        let (dy, y) = (g.node(x[1]).inputs[0], g.node(x[1]).inputs[1]);
+        let Op::Binary(Binary(B::Gt)) = g.op(x[0]) else { return None };
+        let (asked, bound) = (g.node(x[0]).inputs[0], g.node(x[0]).inputs[1]);
+        if asked != y || g.as_scalar(bound) != Some(0.0) || g.as_scalar(x[2]) != Some(0.0) {
+            return None;
+        }
+        let pooled = g.add(pool, &[y]).ok()?;
+        let positive = g.binary(B::Gt, pooled, bound).ok()?;
+        let dy = g.add(Select, &[positive, dy, x[2]]).ok()?;
+        g.add(PoolGrad(pool), &[dy, y]).ok()
     }
 
     fn vjp(&self, cx: &mut Vjp<'_>) -> Result<(), ShapeError> {

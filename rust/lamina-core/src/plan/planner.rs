@@ -123,7 +123,10 @@ impl<'a> Planner<'a> {
                 Source::Scalar(..) => None,
             };
             if let Some(place) = place {
-                let piece = self.piece(place, node.types[0].bytes());
+                let mut piece = self.piece(place, node.types[0].bytes());
+                if matches!(source, Source::Variable(_)) && self.is_static[index] {
+                    piece = self.snapshot(piece, &node.op);
+                }
                 self.locate(first, piece);
                 return;
             }
@@ -186,6 +189,18 @@ impl<'a> Planner<'a> {
         let draft = Draft { kernel, reads, writes, scratch, what };
         let list = if is_static { &mut self.prologue } else { &mut self.drafts };
         list.push(draft);
+    }
+
+    /// A variable that does not change in this plan, where it is small: copied once, so that a run need not lock it.
+    fn snapshot(&mut self, variable: usize, op: &Op) -> usize {
+        let bytes = self.pieces[variable].bytes;
+        if bytes == 0 || bytes > SNAPSHOT_BYTES {
+            return variable;
+        }
+        let copy = self.piece(Place::Static, bytes);
+        let what = Some((op.clone(), 0));
+        self.push(true, copy_kernel("copy"), vec![Some(variable)], vec![Some(copy)], what);
+        copy
     }
 
     /// The packed form of a piece, made once for all who want the same.
@@ -416,6 +431,9 @@ fn copy_kernel(name: &'static str) -> Kernel {
         Lowering::Alias => unreachable!("a copy is a step"),
     }
 }
+
+/// A variable larger than this is read where it lies.
+const SNAPSHOT_BYTES: usize = 16 << 10;
 
 /// Plans below this many operations run within microseconds.
 const SMALL: u64 = 100_000;
