@@ -96,6 +96,18 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn max_lane(self, a: Self::V) -> f32;
 }
 
+/// Asks for the cache line at `p`, which may be anywhere, where the machine has an instruction for that.
+#[inline(always)]
+pub(crate) fn prefetch(p: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: SSE is in the baseline, and a prefetch never faults.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(p.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
+}
+
 /// Eight plain lanes: the path every machine has, which the compiler vectorises as it can.
 #[derive(Clone, Copy)]
 pub struct Scalar(());

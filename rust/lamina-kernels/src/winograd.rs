@@ -248,7 +248,10 @@ impl Winograd {
                         if width == kernels.panel { kernels.by_rows } else { kernels.by_rows_narrow };
                     let filter = &packed[self.panel_start(panel)..][..positions * c * width];
                     for position in 0..positions {
-                        for (first, rows) in (0..heights).map(|i| split(count, heights, i)) {
+                        let b = filter[position * c * width..].as_ptr();
+                        let next = b.wrapping_add(c * width);
+                        for i in 0..heights {
+                            let (first, rows) = split(count, heights, i);
                             let start =
                                 position * strip.position + (tiles.start - origin + first) * strip.tile;
                             let row = v[start..].as_ptr();
@@ -259,8 +262,11 @@ impl Winograd {
                                 a_off: 0,
                                 segs: 1,
                                 len: c,
-                                b: filter[position * c * width..].as_ptr(),
+                                b,
                                 b_step: width,
+                                // The tiles fetch the next position's filters together.
+                                ahead: next.wrapping_add(i * c * width / heights),
+                                ahead_step: width / heights,
                                 panel_stride: 0,
                                 c: m[position * sums.position..].as_mut_ptr(),
                                 offsets: offsets[first..].as_ptr(),

@@ -232,6 +232,8 @@ pub(crate) unsafe fn multiply_block(
         len,
         b: null.cast(),
         b_step: 0,
+        ahead: null.cast(),
+        ahead_step: 0,
         panel_stride: b.stride,
         c: std::ptr::null_mut(),
         offsets: null.cast(),
@@ -271,6 +273,13 @@ pub(crate) unsafe fn multiply_block(
         if last && !out.residual.is_null() {
             t.residual = out.residual.wrapping_add(col);
         }
+        // The tiles of this panel fetch the next one together, each its share, where it lies in one piece: without
+        // that, memory is idle while the others use what the first has read.
+        let fetch = panel + 1 < columns.end && t.b_step <= kernels.panel;
+        let tiles = rows.lines * rows.tiles;
+        t.ahead = t.b.wrapping_add(if fetch { b.stride } else { 0 });
+        t.ahead_step = if fetch { t.b_step / tiles } else { 0 };
+        let share = if fetch { t.b_step * len * segs / tiles } else { 0 };
         let mut wide = 1;
         for (line, first, mr) in rows.tiles() {
             let row = line * line_rows + first;
@@ -316,6 +325,7 @@ pub(crate) unsafe fn multiply_block(
             // SAFETY: `kernels(isa)` holds only kernels that isa proves; pointers by the caller's contract.
             unsafe {
                 kernel(&t);
+                t.ahead = t.ahead.wrapping_add(share);
                 if last && bounds.is_none() {
                     apply_tile(isa, out.act, t.c, &offsets[row..row + mr], t.cols);
                 }

@@ -13,7 +13,7 @@
 
 use crate::Isa;
 use crate::isa::Level;
-use crate::simd::{Scalar, Simd};
+use crate::simd::{Scalar, Simd, prefetch};
 
 /// What one call of a [`Kernel`] computes: `C (+)= A B`, then the epilogue.
 pub(crate) struct Tile {
@@ -33,6 +33,9 @@ pub(crate) struct Tile {
     pub b_step: usize,
     /// Wide kernels read several panels, this many floats apart.
     pub panel_stride: usize,
+    /// What is read next: brought into L2 meanwhile, a line per k, so many floats apart.
+    pub ahead: *const f32,
+    pub ahead_step: usize,
     /// Row i of the output starts at `c + offsets[i]`; `cols` of its elements are written.
     pub c: *mut f32,
     pub offsets: *const usize,
@@ -81,7 +84,15 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const PV: usize, const
     // SAFETY: the contract of [`Kernel`].
     unsafe {
         let mut acc = [[s.zero(); NV]; MR];
-        let mut b = t.b;
+        let (mut b, mut ahead) = (t.b, t.ahead);
+        if !t.residual.is_null() {
+            // Wanted at the end, and seldom in L1.
+            for i in 0..MR {
+                for j in 0..NV {
+                    prefetch(t.residual.wrapping_add(*t.offsets.add(i) + j * S::LANES));
+                }
+            }
+        }
         for seg in 0..t.segs {
             let mut rows = [t.b; MR];
             if ROWS && t.row_stride == 0 {
@@ -97,6 +108,11 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const PV: usize, const
                 rows[0] = (*t.a.add(seg)).add(t.a_off);
             }
             for p in 0..t.len {
+                // Few rows read B as fast as it comes anyway.
+                if MR >= 4 {
+                    prefetch(ahead);
+                    ahead = ahead.wrapping_add(t.ahead_step);
+                }
                 let mut bv = [s.zero(); NV];
                 for j in 0..NV {
                     bv[j] = s.load(b.add((j / PV) * t.panel_stride + (j % PV) * S::LANES));
