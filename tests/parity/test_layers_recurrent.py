@@ -215,6 +215,31 @@ def test_cells_of_ones_own(config):
     assert out.shape == ((None, None, 3) if config.get("return_sequences") else (None, 3))
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_stacks_with_single_states(training):
+    """A state that is no list stays none: of cells without `get_initial_state`, and where it is given so."""
+
+    def make(library, cell):
+        return library.layers.RNN([cell(library), cell(library)], return_state=True)
+
+    def own(library):
+        cell = own_cell(library)(3)
+        cell.state_size = 3
+        cell.call = lambda x, states: (library.ops.matmul(x, cell.kernel) + states[0], [states[0] + 1])
+        return cell
+
+    for cell, kwargs in (
+        (own, {}),
+        (lambda library: library.layers.GRUCell(3), {"initial_state": [random_array((3, 3))] * 2}),
+    ):
+        theirs, ours = make(keras, cell), make(lamina, cell)
+        shared(theirs, ours, (3, 4, 5)) if not kwargs else None
+        if kwargs:
+            theirs(random_array((3, 4, 5)), **kwargs), ours(random_array((3, 4, 5)), **kwargs)
+            ours.set_weights(theirs.get_weights())
+        same_outputs(theirs, ours, random_array((3, 4, 5), seed=7), training=training, **kwargs)
+
+
 @pytest.mark.parametrize("mode", ["concat", "sum", "mul", "ave", None])
 @pytest.mark.parametrize("config", [{}, {"return_sequences": True}, {"return_state": True}])
 def test_bidirectional(mode, config):

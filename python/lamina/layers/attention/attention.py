@@ -61,7 +61,7 @@ class Attention(Layer):
         query, value = inputs[:2]
         key = inputs[2] if len(inputs) > 2 else value
         check_shapes(self, *(tuple(x.shape) for x in (query, value, key)), same_features=True)
-        query_mask, value_mask = self._check_list(mask, "mask")[:2] if mask else (None, None)
+        query_mask, value_mask = (None, None) if mask is None else self._check_list(mask, "mask")[:2]
         scores = self._calculate_scores(query, key)
         allowed = None if value_mask is None else ops.expand_dims(value_mask, -2)
         if use_causal_mask:
@@ -91,14 +91,15 @@ class Attention(Layer):
         return ops.softmax(scores, axis=-1)
 
     def compute_mask(self, inputs, mask=None):
-        return mask[0] if mask else None
+        return None if mask is None else self._check_list(mask, "mask")[0]
 
     def _check_list(self, values, what):
         """`values`, which must be a list of two or three."""
         if not isinstance(values, (list, tuple)):
+            rule = "must be called on a list of inputs" if what == "inputs" else "mask must be a list"
             raise ValueError(
-                f"{type(self).__name__} layer must be called on a list of {what}, namely [query, value] or "
-                f"[query, value, key]. Received: {what}={values}."
+                f"{type(self).__name__} layer {rule}, namely [query, value] or [query, value, key]. "
+                f"Received: {what}={values}."
             )
         if len(values) not in (2, 3):
             raise ValueError(

@@ -28,8 +28,8 @@ class HeadAttention(Layer):
         window = given["sliding_window"]
         self.sliding_window = None if window is None else positive_int(window, "sliding_window")
         self._activity = regularizers.get(activity_regularizer)
-        self._flash = given["flash_attention"]
-        if self._flash and self.dropout > 0.0:
+        self._flash_attention = given["flash_attention"]
+        if self._flash_attention and self.dropout > 0.0:
             raise ValueError(
                 "Dropout is not supported when flash attention is enabled. Please set dropout to 0.0 to use "
                 "flash attention."
@@ -90,7 +90,7 @@ class HeadAttention(Layer):
     ):
         key = value if key is None else key
         check_shapes(self, *(tuple(x.shape) for x in (query, value, key)))
-        if self._flash and return_attention_scores:
+        if self._flash_attention and return_attention_scores:
             raise ValueError(
                 "Returning attention scores is not supported when flash attention is enabled. Please disable "
                 "flash attention to access attention scores."
@@ -250,6 +250,11 @@ class MultiHeadAttention(HeadAttention):
         self.key_dim = positive_int(key_dim, "key_dim")
         self.value_dim = self.key_dim if value_dim is None else positive_int(value_dim, "value_dim")
         self._output_shape = (output_shape,) if isinstance(output_shape, int) else output_shape
+        if not isinstance(self._output_shape, (tuple, list, type(None))):
+            raise ValueError(
+                f"Invalid `output_shape`: {output_shape}. When specified, the `output_shape` should be of "
+                "type tuple, list, or int."
+            )
         self.attention_axes = (attention_axes,) if isinstance(attention_axes, int) else attention_axes
 
     def build(self, query_shape, value_shape, key_shape=None):

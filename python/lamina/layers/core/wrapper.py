@@ -10,8 +10,8 @@ class Wrapper(Layer):
     def __init__(self, layer, **kwargs):
         if not isinstance(layer, Layer):
             raise ValueError(
-                f"`{type(self).__name__}` wraps a layer: pass a `lamina.layers.Layer` instance. "
-                f"Received: {layer}"
+                f"Layer {layer} supplied to `{type(self).__name__}` isn't a supported layer type. Please "
+                "ensure wrapped layer is an instance of `lamina.layers.Layer`."
             )
         super().__init__(**kwargs)
         self.layer = layer

@@ -42,6 +42,8 @@ class Bidirectional(Wrapper):
         self.backward_layer = (
             _copy(layer, "backward", go_backwards=True) if backward_layer is None else backward_layer
         )
+        if hasattr(layer, "use_cudnn"):  # it is no part of the configuration
+            self.forward_layer.use_cudnn = self.backward_layer.use_cudnn = layer.use_cudnn
         self._check_directions()
         self.merge_mode = merge_mode
         self.stateful, self.return_sequences = layer.stateful, layer.return_sequences

@@ -41,6 +41,15 @@ class CellLayer(RNN):
             **{name: given[name] for name in _LOOP},
             **kwargs,
         )
+        if "use_cudnn" in given:
+            self.use_cudnn = given["use_cudnn"]
+
+    def inner_loop(self, sequences, initial_state, mask, training=False):
+        if getattr(self, "use_cudnn", None) is True:
+            raise ValueError(
+                "use_cudnn=True was specified, but there is no cuDNN here. Leave it at 'auto', or pass False."
+            )
+        return super().inner_loop(sequences, initial_state, mask, training)
 
     def get_config(self):
         # A loop option that the layers take among their keywords.
@@ -105,7 +114,7 @@ class LSTM(CellLayer):
 
     Weights: `kernel` (features, 4*units), `recurrent_kernel` (units, 4*units), `bias` (4*units,): four gates
     side by side. States: h and c, (batch, units) each. For the arguments about the sequence see `RNN`.
-    `use_cudnn` is accepted, and ignored: there is no GPU here.
+    `use_cudnn=True` is refused: there is no GPU here.
 
     Input: (batch, time, features), float. Output: (batch, units), the last step; (batch, time, units) with
     `return_sequences=True`; with `return_state=True` also h and c.
@@ -155,7 +164,7 @@ class GRU(CellLayer):
 
     Weights: `kernel` (features, 3*units), `recurrent_kernel` (units, 3*units), `bias` (2, 3*units), or
     (3*units,) with `reset_after=False`: three gates side by side. For the arguments about the sequence see
-    `RNN`. `use_cudnn` is accepted, and ignored: there is no GPU here.
+    `RNN`. `use_cudnn=True` is refused: there is no GPU here.
 
     Input: (batch, time, features), float. Output: (batch, units), the last step; (batch, time, units) with
     `return_sequences=True`; with `return_state=True` also the state.

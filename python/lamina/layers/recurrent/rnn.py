@@ -17,6 +17,7 @@ from lamina.layers.recurrent.stacked import (
     initial_state,
     is_plain,
     leaves,
+    output_size,
     sizes_of,
     starts_with_zeros,
 )
@@ -212,6 +213,14 @@ class RNN(Layer):
             variable.assign(ops.zeros(variable.shape, dtype=variable.dtype))
 
     reset_states = reset_state
+
+    def compute_output_shape(self, sequences_shape, initial_state_shape=None):
+        batch, length = sequences_shape[:2]
+        size = output_size(self.cell)
+        output = (batch, length, size) if self.return_sequences else (batch, size)
+        if not self.return_state:
+            return output
+        return (output, *tree.map_structure(lambda n: (batch, n), self.state_size))
 
     def compute_mask(self, sequences, mask):
         mask = tree.flatten(mask)[0]

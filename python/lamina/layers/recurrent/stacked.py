@@ -50,21 +50,25 @@ class StackedRNNCells(Layer):
 
     def begin(self, training):
         """As that of a `RecurrentCell`, for a stack of them."""
-        (project, first), *rest = [cell.begin(training) for cell in self.cells]
+        halves = [cell.begin(training) for cell in self.cells]
 
         def step(projected, states):
-            output, own = first(projected, states[0])
-            new_states = [own]
-            for (project_next, step_next), own in zip(rest, states[1:], strict=True):
-                output, own = step_next(project_next(output), own)
-                new_states.append(own)
+            output, new_states = None, []
+            for (project, advance), own in zip(halves, states, strict=True):
+                seen = project(output) if new_states else projected
+                listed = tree.is_nested(own)
+                output, after = advance(seen, own if listed else [own])
+                new_states.append(after if listed else after[0])
             return output, new_states
 
-        return project, step
+        return halves[0][0], step
 
     def get_initial_state(self, batch_size=None):
         """Zeros, or what each cell starts with."""
-        return [initial_state(cell, batch_size, self.compute_dtype) for cell in self.cells]
+        states = [initial_state(cell, batch_size, self.compute_dtype) for cell in self.cells]
+        # As in Keras, one state that is not said to be a list is none.
+        single = [isinstance(c.state_size, int) and not hasattr(c, "get_initial_state") for c in self.cells]
+        return [own[0] if alone else own for own, alone in zip(states, single, strict=True)]
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
