@@ -103,22 +103,6 @@ def test_merge_errors(layer, shapes, words):
         assert word in str(caught.value)
 
 
-def test_merge_errors_name_the_producers():
-    x = Input((5,))
-    left, right = layers.Dense(3, name="left")(x), layers.Dense(4, name="right")(x)
-    with pytest.raises(ShapeError) as caught:
-        layers.Add(name="join")([left, right])
-    for word in ("'left'", "'right'", "'join'"):
-        assert word in str(caught.value)
-
-
-def test_errors_name_layer_and_axes():
-    with pytest.raises(ShapeError) as caught:
-        layers.Conv2D(8, 3, name="first_conv")(Input((28, 28)))
-    assert "first_conv" in str(caught.value)
-    assert "height" in str(caught.value) and "channels" in str(caught.value)
-
-
 def test_built_layers_refuse_other_channels():
     layer = layers.Dense(2)
     layer(np.zeros((3, 4), "float32"))
@@ -177,22 +161,6 @@ def test_argument_errors(make, words):
 def test_type_errors(make):
     with pytest.raises(TypeError):
         make()
-
-
-def test_misspelt_argument():
-    with pytest.raises((TypeError, ValueError), match="activation"):
-        layers.Dense(3, activaton="relu")
-
-
-@pytest.mark.parametrize(
-    "layer", [lambda: layers.Dense(3), lambda: layers.Conv2D(3, 3), lambda: layers.Embedding(3, 2)]
-)
-def test_weights_of_an_unbuilt_layer(layer):
-    layer = layer()
-    name = "embeddings" if isinstance(layer, layers.Embedding) else "kernel"
-    assert not hasattr(layer, name)
-    with pytest.raises(AttributeError, match="build"):
-        getattr(layer, name)
 
 
 def test_adapt_errors():

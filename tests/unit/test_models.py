@@ -278,16 +278,6 @@ def sequential(shape):
     return lamina.Sequential([lamina.Input(shape, name="data"), layers.Flatten(), layers.Dense(2)])
 
 
-def test_a_missing_last_axis_of_one_is_added_and_said_once():
-    model = sequential((10, 1))
-    with pytest.warns(UserWarning, match=r"was read as \(None, 10, 1\)"):
-        model(np.ones((32, 10), "float32"))
-    model.strict_shapes = True
-    model(np.ones((32, 10, 1), "float32"))
-    with pytest.raises(ShapeError, match="strict_shapes"):
-        model(np.ones((32, 10), "float32"))
-
-
 def test_another_batch_size_than_a_fixed_one_is_said_once():
     model = lamina.Sequential([lamina.Input(batch_shape=(4, 3)), layers.Dense(2)])
     assert model(X).shape == (4, 2)
