@@ -21,7 +21,7 @@ from lamina.layers.recurrent.stacked import (
     sizes_of,
     starts_with_zeros,
 )
-from lamina.layers.recurrent.steps import over_time, time_rows
+from lamina.layers.recurrent.steps import over_time, time_blocks, time_rows
 from lamina.saving.serialization import deserialize_keras_object
 
 
@@ -122,31 +122,29 @@ class RNN(Layer):
     def inner_loop(self, sequences, initial_state, mask, training=False):
         """The steps: (last output, all outputs or `None`, last states)."""
         project, step = self._halves(training)
-        x = ops.swapaxes(sequences, 0, 1)
+        x = self._in_reading_order(sequences)
         if state.shapes_only:  # all steps have the shapes of the first
             output, states = step(project(x[0]), initial_state)
             return output, over_time(output, sequences), states
-        # Where nothing is to be learnt, one multiplication projects all steps. In training, gradients would
-        # have to be put together from the steps' pieces: it is cheaper to do so before the projection.
-        inputs = [project(row) for row in time_rows(x)] if training else time_rows(project(x))
         keep = self._keep(mask)
-        if self.go_backwards:
-            inputs, keep = inputs[::-1], keep and keep[::-1]
-        outputs, states, last = [], initial_state, None
-        for i, row in enumerate(inputs):
+        outputs, states = [], initial_state
+        for i, row in enumerate(_projected(x, project, training)):
             output, new_states = step(row, states)
             if keep:
-                if last is None:
-                    last = self._output_before(states, output)
-                output = _where(
-                    keep[i], output, ops.zeros_like(output) if self.zero_output_for_mask else last
-                )
+                before = outputs[-1] if outputs else self._output_before(states, output)
+                instead = ops.zeros_like(output) if self.zero_output_for_mask else before
+                output = _where(keep[i], output, instead)
                 new_states = tree.map_structure(
                     lambda new, old, k=keep[i]: _where(k, new, old), new_states, states
                 )
             outputs.append(output)
-            states, last = new_states, output
-        return last, ops.stack(outputs, axis=1) if self.return_sequences else None, states
+            states = new_states
+        return outputs[-1], ops.stack(outputs, axis=1) if self.return_sequences else None, states
+
+    def _in_reading_order(self, x):
+        """(batch, time, ...) as (time, batch, ...), the step that is read first in front."""
+        x = ops.swapaxes(x, 0, 1)
+        return ops.flip(x, 0) if self.go_backwards else x
 
     def _halves(self, training):
         """(project, step) as of a `RecurrentCell`."""
@@ -164,7 +162,7 @@ class RNN(Layer):
         if mask is None:
             return None
         mask = ops.cast(tree.flatten(mask)[0], "bool")
-        return time_rows(ops.expand_dims(ops.swapaxes(mask, 0, 1), -1))
+        return time_rows(ops.expand_dims(self._in_reading_order(mask), -1))
 
     def _output_before(self, states, output):
         """What a masked first step puts out: the state, where outputs are states, else zeros."""
@@ -233,6 +231,16 @@ class RNN(Layer):
             cell = deserialize_keras_object(config["cell"], custom_objects=custom_objects)
             config = {**config, "cell": cell}
         return super().from_config(config)
+
+
+def _projected(x, project, training):
+    """The projected inputs of the steps, each made where it is needed, so that few live at a time."""
+    if training:
+        # Gradients are put together from those of the steps: cheaper before the projection than after it.
+        yield from map(project, time_rows(x))
+    else:
+        for block in time_blocks(x):
+            yield from time_rows(project(block))
 
 
 def _where(keep, new, old):

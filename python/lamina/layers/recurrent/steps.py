@@ -19,6 +19,11 @@ def time_rows(x):
     return [row for start in range(0, size, chunk) for row in time_rows(x[start : start + chunk])]
 
 
+def time_blocks(x):
+    """A tensor (time, batch, ...) in pieces of a few steps each."""
+    return [x[start : start + _CHUNK] for start in range(0, x.shape[0], _CHUNK)]
+
+
 def over_time(x, sequences):
     """`x` (batch, ...) repeated along a new time axis as long as that of `sequences` (batch, time, ...)."""
     steps = ops.zeros_like(sequences[(slice(None), slice(None), *[0] * (len(sequences.shape) - 2))])
