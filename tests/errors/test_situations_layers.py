@@ -500,6 +500,40 @@ def test_a_layer_where_a_tensor_belongs(call, reads):
         call()
 
 
+def test_a_layer_among_the_operands_of_an_op(reads):
+    for x in (zeros(2), Input((2,))):
+        reads(
+            lambda x=x: ops.add(layers.Dense(3), x),
+            "call it first, `layer(x)`",
+            first="ops.add",
+            error=TypeError,
+        )
+
+
+@pytest.mark.parametrize(
+    ("stack", "words"),
+    [
+        (layers.Flatten(), "`Sequential([...])`"),
+        ([layers.Dense], "`Dense(...)`, not `Dense`"),
+        ([ops.relu], "`Lambda(function)`"),
+        ([[layers.Flatten()]], "Only instances of"),
+    ],
+)
+def test_things_that_are_no_layers_in_a_stack(stack, words, reads):
+    reads(lambda: lamina.Sequential(stack), words, error=ValueError)
+
+
+def test_a_misspelt_keyword_of_a_call(reads):
+    layer = layers.Dropout(0.5)
+    for x in (zeros(2, 3), Input((3,))):
+        reads(
+            lambda x=x: layer(x, trainin=True),
+            "Did you mean 'training'?",
+            first="Dropout.call() got an unexpected keyword argument 'trainin'",
+            error=TypeError,
+        )
+
+
 class Bare(layers.Layer):
     def __init__(self):
         self.units = 3

@@ -272,6 +272,20 @@ def test_an_id_beyond_the_first_batch(reads):
         reads(call, "(90, 2)", first="indices[90,2] = 10", error=DataError, untouched=[made])
 
 
+@pytest.mark.parametrize("wrong", [0.5, np.nan])
+@pytest.mark.parametrize("way", ["fit", "evaluate"])
+def test_an_id_that_is_no_whole_number(way, wrong, reads):
+    made, x = reader(), np.ones((8, 3))
+    x[2, 1] = wrong
+    reads(
+        lambda: getattr(made, way)(x, zeros(8, 1), verbose=0),
+        "'table' (Embedding)",
+        first=f"indices[2,1] = {wrong} is no whole number",
+        error=DataError,
+        untouched=[made],
+    )
+
+
 def test_a_layer_alone(reads):
     layer = layers.Embedding(10, 4, name="table")
     reads(lambda: layer(IDS), "`Embedding(16, 4)`", first="indices[1,1] = 12", error=DataError)

@@ -368,11 +368,23 @@ def op(fn):
                 args, kwargs = tree.map_structure(_read, args), tree.map_structure(_read, kwargs)
             return fn(*args, **kwargs)
         except Exception as e:
+            if type(e) is TypeError:
+                _explain_layer(e, fn, args)
             shorten(e)
             raise
 
     wrapper.is_op = True
     return wrapper
+
+
+def _explain_layer(error, fn, args):
+    """Says so where an op was given a layer in place of its output."""
+    for x in tree.flatten(args):
+        if isinstance(x, Operation):
+            error.args = (
+                f"`lamina.ops.{fn.__name__}` takes tensors. Got '{x}' (of type {type(x)}). A layer stands where "
+                "its output belongs: call it first, `layer(x)`.",
+            )
 
 
 def _read(x):

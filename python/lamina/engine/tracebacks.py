@@ -70,19 +70,18 @@ def boundary(function):
 
 def _explain_binding(error, function, args, kwargs):
     """Adds the likely name to Python's message about a keyword that `function` does not take."""
-    is_init = function.__name__ == "__init__"
-    # A constructor's keywords may be those of the classes it inherits from.
-    functions = [vars(c)["__init__"] for c in type(args[0]).__mro__[:-1] if "__init__" in vars(c)]
-    names = [n for f in (functions if is_init else [function]) for n in inspect.signature(f).parameters]
+    name, functions = function.__name__, [function]
+    if name == "__init__":  # the keywords of the classes that it inherits from count too
+        name, functions = type(args[0]).__name__, [vars(c).get(name) for c in type(args[0]).__mro__[:-1]]
+    elif args and "." in function.__qualname__:  # the user's class, not the mixin that has the method
+        name = f"{type(args[0]).__name__}.{name}"
+    names = [n for f in functions if f is not None for n in inspect.signature(f).parameters]
     known = [n for n in dict.fromkeys(names) if n not in ("self", "args", "kwargs")]
     unknown = [k for k in kwargs if k not in known]
     if not unknown:
         return
-    called = function.__name__
-    if args and "." in function.__qualname__:  # the user's class, not the mixin that has the method
-        called = type(args[0]).__name__ + ("" if is_init else f".{called}")
     hint = did_you_mean(unknown[0], known)
-    error.args = (f"{called}() got an unexpected keyword argument '{unknown[0]}'.{hint}",)
+    error.args = (f"{name}() got an unexpected keyword argument '{unknown[0]}'.{hint}",)
 
 
 class UserMade:

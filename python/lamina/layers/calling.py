@@ -10,7 +10,7 @@ from lamina.engine.scope import AutocastScope, CallContext, state
 from lamina.engine.trace import infer
 from lamina.engine.tracebacks import shorten, warn
 from lamina.engine.trail import add_trail
-from lamina.errors import ShapeError
+from lamina.errors import ShapeError, did_you_mean
 from lamina.layers import call as calls
 from lamina.layers.call import default, is_default
 
@@ -26,6 +26,8 @@ class LayerCall:
                 return self.symbolic_call(*args, **kwargs)
             return self._run(args, kwargs)
         except Exception as e:
+            if type(e) is TypeError and kwargs:
+                self._explain_keyword(e, kwargs)
             shorten(e)
             raise
 
@@ -57,6 +59,16 @@ class LayerCall:
             if self._says_its_shape:
                 return self._spec_from_shape(args, kwargs)
             raise
+
+    def _explain_keyword(self, error, kwargs):
+        """Names a keyword that `call` does not take, and the one that was likely meant."""
+        known = self._call_info.parameters
+        unknown = [k for k in kwargs if k not in known and k != "training"]
+        if unknown and not any(p.kind is p.VAR_KEYWORD for p in known.values()):
+            error.args = (
+                f"{type(self).__name__}.call() got an unexpected keyword argument '{unknown[0]}'."
+                f"{did_you_mean(unknown[0], [*known, 'training'])}",
+            )
 
     def _explain(self, error, args, kwargs):
         """Adds to an error where the values came from."""

@@ -37,6 +37,8 @@ class Sequential(Model):
         # `_tips`: the symbolic value before the first layer, and after each; `None` while the input shape is
         # unknown.
         self.__dict__.update(_stack=[], _tips=None, _made=None)
+        if isinstance(layers, Layer):
+            raise ValueError(f"`layers` should be a list: `Sequential([...])`. Received the layer {layers}")
         for layer in layers or []:
             self._push(layer)
         self._extend_graph()
@@ -64,7 +66,11 @@ class Sequential(Model):
         if history is not None and isinstance(history.operation, InputLayer):
             layer = history.operation
         if not isinstance(layer, Layer):
-            hint = " Make it first: `Dense(4)`, not `Dense`." if isinstance(layer, type) else ""
+            hint = ""
+            if isinstance(layer, type):
+                hint = f" Make it first: `{layer.__name__}(...)`, not `{layer.__name__}`."
+            elif callable(layer):
+                hint = " Wrap a function: `Lambda(function)`."
             raise ValueError(
                 f"Only instances of `keras.Layer` can be added to a Sequential model. Received: {layer} (of "
                 f"type {type(layer)}).{hint}"

@@ -79,6 +79,8 @@ class Embedding(LowRankAdaptation, ParametricLayer):
     def check_ids(self, ids, argument="inputs"):
         """`DataError` naming the first of `ids` (an array) that is outside [0, input_dim)."""
         ids = np.asarray(ids)
+        if ids.dtype.kind == "f" and (ids % 1 != 0).any():
+            raise self._not_whole(ids, argument)
         if not ids.size or (ids.min() >= 0 and ids.max() < self.input_dim):
             return
         position = np.unravel_index(((ids < 0) | (ids >= self.input_dim)).argmax(), ids.shape)
@@ -96,6 +98,18 @@ class Embedding(LowRankAdaptation, ParametricLayer):
             fix=f"`{type(self).__name__}({least}, {self.output_dim})`, or renumber the ids"
             if wrong >= 0
             else "renumber the ids, for instance with 0 for a missing value",
+        )
+
+    def _not_whole(self, ids, argument):
+        place = tuple(map(int, np.unravel_index((ids % 1 != 0).argmax(), ids.shape)))
+        return DataError(
+            f"indices[{','.join(map(str, place))}] = {ids[place]} is no whole number",
+            layer=self,
+            argument=argument,
+            got=f"id {ids[place]} at position {place}",
+            expected="ids that count the rows of a table",
+            cause="values that were scaled, or a missing one",
+            fix="pass the integers themselves; for values that are no ids, use a Dense layer",
         )
 
     def compute_mask(self, inputs, mask=None):
