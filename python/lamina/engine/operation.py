@@ -382,8 +382,8 @@ def _explain_layer(error, fn, args):
     for x in tree.flatten(args):
         if isinstance(x, Operation):
             error.args = (
-                f"`lamina.ops.{fn.__name__}` takes tensors. Got '{x}' (of type {type(x)}). A layer stands where "
-                "its output belongs: call it first, `layer(x)`.",
+                f"`lamina.ops.{fn.__name__}` takes tensors. Got '{x}' (of type {type(x)}). A layer stands "
+                "where its output belongs: call it first, `layer(x)`.",
             )
 
 
