@@ -7,38 +7,77 @@ use crate::graph::{Graph, Node, Value};
 use crate::ops::Op;
 use crate::ops::elementwise::Binary;
 use crate::ops::matmul::{Act, Epilogue};
+use crate::ops::movement::Reshape;
 use crate::plan::Traced;
 use lamina_kernels::elementwise as ew;
 use rustc_hash::FxHashMap;
 use smallvec::smallvec;
 
-/// `producer -> + bias -> + residual -> act` becomes one node wherever nobody else looks at what lies between.
+/// `producer -> + bias -> + residual -> act` becomes one node wherever nobody else looks at what lies between. A
+/// reshape that leaves the channels alone (a convolution over one axis has one) is moved behind it.
 pub fn run(traced: Traced) -> Result<Traced> {
     let uses = uses(&traced);
     let old_graph = &traced.graph;
     // The old values that a new value stands for alone: only those may be swallowed.
     let mut single: FxHashMap<Value, bool> = FxHashMap::default();
     let (graph, roots) = old_graph.rewrite(&traced.roots(), None, |g, old, node, inputs| {
-        let fused = fuse(g, node, inputs, &single)?;
-        let new = match fused {
+        let new = match fuse(g, node, inputs, &single)? {
             Some(v) => smallvec![v],
             None if node.types.len() == 1 => smallvec![g.add(node.op.clone(), inputs)?],
             None => g.add_all(node.op.clone(), inputs)?,
         };
         // Two old values may have become one (merged): then it is not single any more.
-        let alone = uses.get(&old).copied().unwrap_or(0) == 1 && !single.contains_key(&new[0]);
-        single.insert(new[0], alone);
+        let alone = uses.get(&old).copied().unwrap_or(0) == 1;
+        for v in [Some(new[0]), behind_reshape(g, new[0])].into_iter().flatten() {
+            let first = !single.contains_key(&v) || matches!(node.op, Op::Reshape(_)) && v != new[0];
+            let before = single.get(&v).copied().unwrap_or(true);
+            single.insert(v, alone && first && before);
+        }
         Ok(new)
     })?;
     Ok(traced.with_graph(graph, &roots))
 }
 
-/// The epilogue of a value's op, where it has one and may take more.
-fn epilogue_of(g: &Graph, v: Value) -> Option<Epilogue> {
-    if g.ty(v).dtype != DType::F32 {
-        return None;
+/// What a reshape that keeps the last axis reads.
+fn behind_reshape(g: &Graph, v: Value) -> Option<Value> {
+    let Op::Reshape(_) = g.op(v) else { return None };
+    let x = g.node(v).inputs[0];
+    (g.ty(x).dims.last() == g.ty(v).dims.last()).then_some(x)
+}
+
+/// A node whose epilogue may take more.
+struct Producer {
+    value: Value,
+    epilogue: Epilogue,
+}
+
+impl Producer {
+    /// The producer of a value that nobody else uses, under a reshape or not.
+    fn of(g: &Graph, v: Value, single: &FxHashMap<Value, bool>) -> Option<Producer> {
+        let alone = |v: Value| single.get(&v).copied().unwrap_or(false);
+        let value = behind_reshape(g, v).unwrap_or(v);
+        if !alone(v) || !alone(value) || g.ty(value).dtype != DType::F32 {
+            return None;
+        }
+        let epilogue = g.op(value).epilogue().filter(|e| e.act.is_none())?;
+        Some(Producer { value, epilogue })
     }
-    g.op(v).epilogue()
+
+    /// The producer with another epilogue and perhaps an operand more, in the shape of `like`.
+    fn with(
+        self,
+        g: &mut Graph,
+        epilogue: Epilogue,
+        operand: Option<Value>,
+        like: Value,
+    ) -> Result<Value, crate::ShapeError> {
+        let shape = g.ty(like).concrete();
+        let producer = g.node(self.value).clone();
+        let mut operands = producer.inputs;
+        operands.extend(operand);
+        let fused = g.add(producer.op.with_epilogue(epilogue), &operands)?;
+        g.add(Reshape::to(&shape), &[fused])
+    }
 }
 
 fn fuse(
@@ -47,43 +86,33 @@ fn fuse(
     inputs: &[Value],
     single: &FxHashMap<Value, bool>,
 ) -> Result<Option<Value>, crate::ShapeError> {
-    let may_swallow = |v: Value| single.get(&v).copied().unwrap_or(false);
     if let (Some(act), [x]) = (Act::of(&node.op), inputs)
-        && let (Some(epilogue @ Epilogue { act: None, .. }), true) = (epilogue_of(g, *x), may_swallow(*x))
+        && let Some(producer) = Producer::of(g, *x, single)
     {
-        let producer = g.node(*x).clone();
-        let op = producer.op.with_epilogue(Epilogue { act: Some(act), ..epilogue });
-        return g.add(op, &producer.inputs).map(Some);
+        let epilogue = Epilogue { act: Some(act), ..producer.epilogue };
+        return producer.with(g, epilogue, None, *x).map(Some);
     }
     let Op::Binary(Binary(ew::Binary::Add)) = node.op else { return Ok(None) };
     for (sum, other) in [(inputs[0], inputs[1]), (inputs[1], inputs[0])] {
-        let Some(epilogue @ Epilogue { act: None, residual: false, .. }) = epilogue_of(g, sum) else {
-            continue;
-        };
-        if !may_swallow(sum) || sum == other {
+        let Some(producer) = Producer::of(g, sum, single) else { continue };
+        let epilogue = producer.epilogue;
+        if epilogue.residual || sum == other {
             continue;
         }
         let (ty, other_ty) = (g.ty(sum).clone(), g.ty(other).clone());
-        let producer = g.node(sum).clone();
         let channels = ty.dims[ty.rank() - 1];
-        let mut operands = producer.inputs.clone();
-        operands.push(other);
-        let op = if !epilogue.bias
-            && other_ty.rank() >= 1
-            && other_ty.rank() <= ty.rank()
-            && {
-                let last = other_ty.dims[other_ty.rank() - 1];
-                last == channels && other_ty.elements() == channels
-            }
-            && other_ty.dims != ty.dims
-        {
-            producer.op.with_epilogue(Epilogue { bias: true, ..epilogue })
+        let per_channel = (1..=ty.rank()).contains(&other_ty.rank())
+            && other_ty.dims[other_ty.rank() - 1] == channels
+            && other_ty.elements() == channels;
+        return if !epilogue.bias && per_channel && other_ty.dims != ty.dims {
+            producer.with(g, Epilogue { bias: true, ..epilogue }, Some(other), sum).map(Some)
         } else if other_ty.dims == ty.dims {
-            producer.op.with_epilogue(Epilogue { residual: true, ..epilogue })
+            let shape = g.ty(producer.value).concrete();
+            let other = g.add(Reshape::to(&shape), &[other])?;
+            producer.with(g, Epilogue { residual: true, ..epilogue }, Some(other), sum).map(Some)
         } else {
             continue;
         };
-        return g.add(op, &operands).map(Some);
     }
     Ok(None)
 }
