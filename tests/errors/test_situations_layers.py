@@ -460,6 +460,20 @@ def test_reshape(target, words, reads):
     )
 
 
+@pytest.mark.parametrize(
+    ("join", "first"),
+    [
+        (lambda a, b: a + b, "operands could not be broadcast together with shapes (None, 3) (None, 4)"),
+        (lambda a, b: ops.multiply(a, b), "operands could not be broadcast together"),
+        (lambda a, b: ops.concatenate([a, b], axis=0), "concat"),
+        (lambda a, b: ops.matmul(a, zeros(4, 2)), "inner dimensions differ: (None, 3) has 3, (4, 2) has 4"),
+    ],
+)
+def test_ops_name_the_layers_that_feed_them(join, first, reads):
+    left, right = branches()
+    reads(lambda: join(left, right), "fed by 'left' (Dense)", first=first)
+
+
 def test_joins_inside_a_subclass(reads):
     class Net(lamina.Model):
         def __init__(self):

@@ -152,6 +152,7 @@ def test_a_label_without_a_class(dtype, way, reads):
     assert error.got == "label 4 at position (4,)"
 
 
+@pytest.mark.filterwarnings("ignore:.*one output per class")
 @every_way
 def test_labels_for_one_output(way, reads):
     made = model("sparse", [layers.Dense(1)], "sparse_categorical_crossentropy")

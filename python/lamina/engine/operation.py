@@ -11,6 +11,7 @@ from lamina.engine import naming
 from lamina.engine.keras_tensor import KerasTensor, any_symbolic_tensors
 from lamina.engine.scope import state
 from lamina.engine.tracebacks import shorten
+from lamina.errors import ShapeError
 
 KerasHistory = namedtuple("KerasHistory", ["operation", "node_index", "tensor_index"])
 KerasHistory.__doc__ = (
@@ -84,6 +85,13 @@ def consumers(x):
     ]
 
 
+def name_producers(error, args, kwargs):
+    """Adds to a `ShapeError` what made the KerasTensors of a call."""
+    if error.producer is None:
+        histories = [getattr(x, "_keras_history", None) for x in tree.flatten((args, kwargs))]
+        error.producer = [h.operation for h in histories if h is not None and h.operation is not None] or None
+
+
 class Operation:
     """Something that can be called on tensors or on KerasTensors, and that has a name and a config.
 
@@ -116,7 +124,11 @@ class Operation:
 
     def symbolic_call(self, *args, **kwargs):
         """Finds the output shapes and remembers the call."""
-        outputs = self.compute_output_spec(*args, **kwargs)
+        try:
+            outputs = self.compute_output_spec(*args, **kwargs)
+        except ShapeError as e:
+            name_producers(e, args, kwargs)
+            raise
         Node(self, args, kwargs, outputs)
         return outputs
 

@@ -5,7 +5,7 @@ KerasTensors.
 from lamina import ops, tree
 from lamina.engine import scope
 from lamina.engine.keras_tensor import KerasTensor, any_symbolic_tensors, get_keras_mask
-from lamina.engine.operation import Node, Operation
+from lamina.engine.operation import Node, Operation, name_producers
 from lamina.engine.scope import AutocastScope, CallContext, state
 from lamina.engine.trace import infer
 from lamina.engine.tracebacks import shorten, warn
@@ -74,10 +74,7 @@ class LayerCall:
         """Adds to an error where the values came from."""
         if error.layer is None:
             error.layer = self
-        if error.producer is None:
-            histories = [getattr(x, "_keras_history", None) for x in tree.flatten((args, kwargs))]
-            producers = [h.operation for h in histories if h is not None and h.operation is not None]
-            error.producer = producers or None
+        name_producers(error, args, kwargs)
         add_trail(error, next((x for x in tree.flatten((args, kwargs)) if isinstance(x, KerasTensor)), None))
         return error
 
