@@ -367,6 +367,23 @@ def test_several_inputs_are_named(reads):
     )
 
 
+def test_a_table_names_its_column(reads):
+    class Table:
+        columns = ("age", "size", "price", "rooms")
+
+        def to_numpy(self):
+            return rows
+
+    made, rows = small(), np.ones((4, 4))
+    rows[2, 1] = np.nan
+    for call in (
+        lambda: made.fit(Table(), np.ones((4, 1)), verbose=0),
+        lambda: made.evaluate(Table(), np.ones((4, 1)), verbose=0),
+        lambda: lamina.check(made, Table(), np.ones((4, 1))).raise_errors(),
+    ):
+        reads(call, first="`x` holds NaN at row 2, column 1 ('size').", error=DataError, untouched=[made])
+
+
 def test_the_users_own_code_may_know_what_to_do_with_nan():
     bad, ones = np.array([[np.nan, 1.0]] * 4), np.ones((4, 1))
 

@@ -47,19 +47,20 @@ def _has_own_steps(model):
     return not all(step.__module__.startswith("lamina.") for step in steps)
 
 
-def check_batch(model, batch):
+def check_batch(model, batch, columns=None):
     """Raises the first of the `problems` of a batch or a whole data set; warns of one that is not certain."""
-    for error, certain in problems(model, batch):
+    for error, certain in problems(model, batch, columns):
         if certain:
             raise error
         warn(str(error))
 
 
-def problems(model, batch):
+def problems(model, batch, columns=None):
     """(`DataError`, is it certain) for values that cannot be right: ids outside an embedding, NaN and
     infinities, labels without a class. One pass over the values of each array.
 
-    What the user's own code may be prepared for is not certain.
+    What the user's own code may be prepared for is not certain. `columns` are the names that a table of
+    inputs came with.
     """
     x, y, sample_weight = unpack_x_y_sample_weight(batch)
     yield from _caught(check_ids, model, x)
@@ -70,7 +71,8 @@ def problems(model, batch):
     ):
         leaves = tree.flatten_with_path(part) if tree.is_nested(part) else [((), part)]
         for path, array in leaves if not model.allow_nan else ():
-            error = _not_finite(array, name + "".join(f"[{key!r}]" for key in path))
+            names = columns if name == "x" and not path else None
+            error = _not_finite(array, name + "".join(f"[{key!r}]" for key in path), names)
             if error is not None:
                 yield error, certain
     yield from _caught(check_batch_labels, model, batch)
@@ -105,7 +107,7 @@ def _own_losses(compile_loss):
 _BLOCK = 1 << 16  # values looked at together: they and the answers stay in the cache
 
 
-def _not_finite(array, name):
+def _not_finite(array, name, columns=None):
     """The `DataError` that names the first NaN or infinity of an array of floats, or `None`."""
     if getattr(array, "dtype", None) is None or array.dtype.kind not in "fc" or hasattr(array, "tocsr"):
         return None
@@ -114,14 +116,16 @@ def _not_finite(array, name):
         finite = np.isfinite(array[start : start + rows])
         if not finite.all():
             position = np.unravel_index(finite.argmin(), finite.shape)
-            return _nan_error(array, name, (int(position[0]) + start, *map(int, position[1:])))
+            return _nan_error(array, name, (int(position[0]) + start, *map(int, position[1:])), columns)
     return None
 
 
-def _nan_error(array, name, position):
+def _nan_error(array, name, position, columns):
     bad = int(array.size - np.isfinite(array).sum())
     value = "NaN" if np.isnan(array[position]) else str(array[position])
     column = {1: "", 2: f", column {position[-1]}"}.get(array.ndim, f", position {position[1:]}")
+    if columns is not None and array.ndim == 2:
+        column += f" ({columns[position[-1]]!r})"
     rest = f"; {bad} of its {array.size} values are not finite" if bad > 1 else ""
     axes = {1: "", 2: ".all(axis=1)"}.get(array.ndim, f".all(axis={tuple(range(1, array.ndim))})")
     return DataError(

@@ -331,10 +331,17 @@ def _in_order(model, logs):
     return values[0] if len(values) == 1 else values
 
 
-def _make_epochs(model, x, y=None, sample_weight=None, batch_size=None, steps=None, **options):
+def source_for(model, x, y=None, sample_weight=None, batch_size=None, steps=None, **options):
+    """The source for data that fits the model's inputs, or a `ShapeError`."""
+    columns = getattr(x, "columns", None)  # of a table
     x, inputs = checks.standardize_inputs(model, x), checks.count_inputs(model)
     source = make_source(x, y, sample_weight, batch_size, steps, inputs=inputs, **options)
-    return Epochs(source, steps)
+    source.columns = None if columns is None else list(columns)
+    return source
+
+
+def _make_epochs(model, x, y=None, sample_weight=None, batch_size=None, steps=None, **options):
+    return Epochs(source_for(model, x, y, sample_weight, batch_size, steps, **options), steps)
 
 
 def _data_check(model, epochs):
@@ -343,7 +350,7 @@ def _data_check(model, epochs):
     """
     source = epochs.source
     if isinstance(source, ArraySource) and not source.on_disk:
-        checks.check_batch(model, source.batch)
+        checks.check_batch(model, source.batch, source.columns)
         return None
     has_labels = any(checks.sparse_terms(model._compile_loss)) if model._compile_loss else False
     seen = []

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from lamina.trainers import checks
-from lamina.trainers.data import ArraySource, Epochs, make_source
-from lamina.trainers.loops import prepare
+from lamina.trainers.data import ArraySource, Epochs
+from lamina.trainers.loops import prepare, source_for
 from lamina.trainers.loss_advice import forgotten_flatten, loss_advice
 
 
@@ -95,8 +95,7 @@ def check(model, x=None, y=None, sample_weight=None):
 
 def _data_findings(model, x, y, sample_weight):
     try:
-        x = checks.standardize_inputs(model, x)
-        source = make_source(x, y, sample_weight, inputs=checks.count_inputs(model))
+        source = source_for(model, x, y, sample_weight)
     except (ValueError, TypeError) as e:
         return [_finding(e)]
     arrays = isinstance(source, ArraySource)
@@ -111,7 +110,7 @@ def _data_findings(model, x, y, sample_weight):
     except (ValueError, TypeError, KeyError) as e:
         findings.append(_finding(e))
     try:
-        for error, certain in checks.problems(model, batch):
+        for error, certain in checks.problems(model, batch, source.columns):
             findings.append(_finding(error, "error" if certain else "warning"))
     except (ValueError, KeyError) as e:  # targets in another structure than the outputs, most likely said
         findings += [] if findings else [_finding(e)]
