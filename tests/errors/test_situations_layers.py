@@ -344,6 +344,14 @@ def test_legacy_shapes_are_taken_with_a_note(arguments, note):
             "fit() got an unexpected keyword argument 'epoch'",
         ),
         (lambda: net().fit(zeros(2, 4), zeros(2, 1), nb_epoch=3), "`nb_epoch` is called `epochs`"),
+        (
+            lambda: Input((3,), nam="x"),
+            "Input() got an unexpected keyword argument 'nam'. Did you mean 'name'?",
+        ),
+        (
+            lambda: ops.sum(zeros(2), axes=0),
+            "sum() got an unexpected keyword argument 'axes'. Did you mean 'axis'?",
+        ),
         (lambda: net().compile(optimiser="adam"), "Did you mean 'optimizer'?"),
         (lambda: net().compile(loss="mean_sqare_error"), "Did you mean 'mean_squared_error'?"),
         (lambda: net().compile(metrics=["acuracy"]), "Did you mean 'accuracy'?"),

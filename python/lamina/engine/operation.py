@@ -10,7 +10,7 @@ from lamina import tree
 from lamina.engine import naming
 from lamina.engine.keras_tensor import KerasTensor, any_symbolic_tensors
 from lamina.engine.scope import state
-from lamina.engine.tracebacks import shorten
+from lamina.engine.tracebacks import explain_binding, shorten
 from lamina.errors import ShapeError
 
 KerasHistory = namedtuple("KerasHistory", ["operation", "node_index", "tensor_index"])
@@ -381,6 +381,7 @@ def op(fn):
             return fn(*args, **kwargs)
         except Exception as e:
             if type(e) is TypeError:
+                explain_binding(e, fn, args, kwargs)
                 _explain_layer(e, fn, args)
             shorten(e)
             raise

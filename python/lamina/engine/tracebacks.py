@@ -60,16 +60,17 @@ def boundary(function):
         try:
             return function(*args, **kwargs)
         except Exception as e:
-            if type(e) is TypeError and e.__traceback__.tb_next is None:  # the body was not reached
-                _explain_binding(e, function, args, kwargs)
+            explain_binding(e, function, args, kwargs)
             shorten(e)
             raise
 
     return wrapper
 
 
-def _explain_binding(error, function, args, kwargs):
+def explain_binding(error, function, args, kwargs):
     """Adds the likely name to Python's message about a keyword that `function` does not take."""
+    if type(error) is not TypeError or error.__traceback__.tb_next is not None:
+        return  # the body was reached
     name, functions = function.__name__, [function]
     if name == "__init__":  # the keywords of the classes that it inherits from count too
         name, functions = type(args[0]).__name__, [vars(c).get(name) for c in type(args[0]).__mro__[:-1]]

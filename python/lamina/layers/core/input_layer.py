@@ -3,6 +3,7 @@
 from lamina import backend
 from lamina.engine.keras_tensor import KerasTensor
 from lamina.engine.operation import Node
+from lamina.engine.tracebacks import boundary
 from lamina.layers.layer import Layer
 
 
@@ -97,6 +98,7 @@ def _check_tensor(tensor, shape, batch_size, batch_shape, dtype):
             )
 
 
+@boundary
 def Input(
     shape=None,
     batch_size=None,
