@@ -132,8 +132,8 @@ def _diagnose(name, target, output, kind):
     if 0 < len(target) < len(output) or (len(target) == len(output) and target[-1] == 1):
         return (
             "broadcasting would compare each target with several outputs",
-            "reduce the output (`Dense(1)`, `Flatten()` before it, `return_sequences=False`), or pass targets "
-            f"of shape {output}",
+            "reduce the output (`Dense(1)`, `Flatten()` before it, `return_sequences=False`), or pass "
+            f"targets of shape {output}",
         )
     return "the targets do not have one value per output", f"pass targets of shape {output}"
 
