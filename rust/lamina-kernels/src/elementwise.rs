@@ -62,9 +62,26 @@ macro_rules! for_each_type {
 }
 use for_each_type;
 
-impl In<'_> {
-    fn len(&self) -> usize {
+impl<'a> In<'a> {
+    pub(crate) fn len(&self) -> usize {
         for_each_type!(self, |x, _convert| x.len())
+    }
+
+    /// The elements `start .. start + len`.
+    pub(crate) fn part(self, start: usize, len: usize) -> In<'a> {
+        let range = start..start + len;
+        match self {
+            In::F32(x) => In::F32(&x[range]),
+            In::F64(x) => In::F64(&x[range]),
+            In::I8(x) => In::I8(&x[range]),
+            In::I16(x) => In::I16(&x[range]),
+            In::I32(x) => In::I32(&x[range]),
+            In::I64(x) => In::I64(&x[range]),
+            In::U8(x) => In::U8(&x[range]),
+            In::U16(x) => In::U16(&x[range]),
+            In::U32(x) => In::U32(&x[range]),
+            In::Bool(x) => In::Bool(&x[range]),
+        }
     }
 }
 

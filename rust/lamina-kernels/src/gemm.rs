@@ -9,12 +9,14 @@ mod block;
 mod double;
 mod pack;
 mod small;
+mod then;
 pub(crate) mod tile;
 
 pub(crate) use block::{ASource, Output, Panels, Partial, Rows, Step, k_block, multiply_block};
 pub use double::gemm_f64;
 pub(crate) use pack::pack_b_rows;
 pub use pack::{pack_b, packed_b_len};
+pub use then::{Operand, gemm_then};
 
 use crate::epilogue::Epilogue;
 use crate::threads;

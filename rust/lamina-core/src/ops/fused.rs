@@ -155,7 +155,7 @@ impl OpDef for Fused {
 }
 
 /// Arithmetic instructions per element.
-fn operations(program: &Program) -> usize {
+pub(super) fn operations(program: &Program) -> usize {
     let counts = |i: &Instr| matches!(i, Instr::Unary { .. } | Instr::Binary { .. });
     program.instrs().filter(counts).count()
 }
@@ -181,34 +181,35 @@ fn execute(
     results: &[DType],
     outputs: &mut [&mut [u8]],
 ) {
-    let ins: SmallVec<[(In<'_>, Access); 8]> = operands
-        .iter()
-        .zip(inputs)
-        .map(|((dtype, access), bytes)| {
-            let data = match dtype {
-                DType::F32 => In::F32(bytemuck::cast_slice(bytes)),
-                DType::Bool => In::Bool(bytes),
-                DType::U8 => In::U8(bytes),
-                DType::I32 => In::I32(bytemuck::cast_slice(bytes)),
-                other => unreachable!("a program cannot read {other}"),
-            };
-            (data, *access)
-        })
-        .collect();
-    let mut outs: SmallVec<[Out<'_>; 4]> = results
-        .iter()
-        .zip(outputs)
-        .map(|(dtype, bytes)| match dtype {
-            DType::F32 => Out::F32(bytemuck::cast_slice_mut(bytes)),
-            _ => Out::Bool(bytes),
-        })
-        .collect();
+    let ins = operands.iter().zip(inputs).map(|((dtype, access), bytes)| (reading(*dtype, bytes), *access));
+    let ins: SmallVec<[(In<'_>, Access); 8]> = ins.collect();
+    let mut outs: SmallVec<[Out<'_>; 4]> =
+        results.iter().zip(outputs).map(|(dtype, bytes)| writing(*dtype, bytes)).collect();
     ew::run(isa, program, n, &ins, &mut outs);
+}
+
+/// An operand as a program reads it.
+pub(super) fn reading(dtype: DType, bytes: &[u8]) -> In<'_> {
+    match dtype {
+        DType::F32 => In::F32(bytemuck::cast_slice(bytes)),
+        DType::Bool => In::Bool(bytes),
+        DType::U8 => In::U8(bytes),
+        DType::I32 => In::I32(bytemuck::cast_slice(bytes)),
+        other => unreachable!("a program cannot read {other}"),
+    }
+}
+
+/// A result as a program writes it.
+pub(super) fn writing(dtype: DType, bytes: &mut [u8]) -> Out<'_> {
+    match dtype {
+        DType::F32 => Out::F32(bytemuck::cast_slice_mut(bytes)),
+        _ => Out::Bool(bytes),
+    }
 }
 
 /// How a kernel walks an operand of this shape through a result of shape `out`; `None` where the axes it
 /// repeats along do not stand together.
-fn access(shape: &[usize], out: &[usize]) -> Option<Access> {
+pub(super) fn access(shape: &[usize], out: &[usize]) -> Option<Access> {
     let strides = broadcast_strides(shape, out);
     // Runs of axes (length 1 aside): kept or repeated.
     let mut runs: SmallVec<[(bool, usize); 4]> = smallvec![];
@@ -372,7 +373,7 @@ fn sources(instr: &mut Instr, mut visit: impl FnMut(&mut u8)) {
 
 /// The program with operands read from where results will be written: pairs (operand, result). The other
 /// operands move up.
-fn share(program: &Program, shared: &[(usize, usize)]) -> Program {
+pub(super) fn share(program: &Program, shared: &[(usize, usize)]) -> Program {
     let instrs: Vec<Instr> = program
         .instrs()
         .map(|instr| match instr {

@@ -16,6 +16,7 @@ use std::fmt::Debug;
 use std::hash::Hash;
 
 pub mod activation;
+pub mod chain;
 mod compose;
 #[cfg(test)]
 mod conformance;
@@ -159,6 +160,8 @@ op_table! {
     Activation(activation::Activation),
     /// A chain of elementwise ops in one pass.
     Fused(fused::Fused),
+    /// A product and the chain that uses it up.
+    Chain(chain::Chain),
     /// Sums, means, extremes over axes.
     Reduce(reduce::Reduce),
     /// The length of axes, as a number.

@@ -4,6 +4,7 @@
 //! rewrite; whatever depends on constants alone is folded by the plan's prologue. What remains is here.
 
 pub mod batch;
+mod chain;
 mod epilogue;
 mod fold;
 pub mod fuse;
@@ -34,7 +35,8 @@ pub fn optimise(traced: Traced) -> Result<Traced> {
     let traced = fold::run(traced)?;
     let traced = epilogue::run(traced)?;
     let traced = fuse::expand(traced)?;
-    fuse::run(traced)
+    let traced = fuse::run(traced)?;
+    chain::run(traced)
 }
 
 /// How often each value is used: by nodes, results and updates.

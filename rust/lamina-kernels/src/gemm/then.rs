@@ -1,0 +1,165 @@
+//! A product that is used up while it is in the cache: an elementwise program over it, a few rows at a time.
+
+use super::{B, MatRef, gemm, pack_b, packed_b_len};
+use crate::elementwise::{self, Access, In, Out, Program};
+use crate::epilogue::Epilogue;
+use crate::threads::{self, SharedMut};
+use crate::{Isa, scratch};
+
+/// An operand of the program that follows a product.
+#[derive(Clone, Copy, Debug)]
+pub enum Operand<'a> {
+    /// The product itself.
+    Product,
+    /// Anything else: of the product's shape, one row of it, or one number.
+    Other(In<'a>, Access),
+}
+
+/// Elements of the product that a task computes before the program reads them: they stay in L2.
+const TASK_LEN: usize = 24 << 10;
+
+/// Runs `program` over `A B` and other operands: the gradient of a matrix of weights and its optimizer's update, say.
+/// The product itself is never written to memory of its own. As ever, the bits do not depend on the threads.
+///
+/// # Panics
+/// Where lengths differ from what the shapes ask for, or an operand repeats in another way than [`Operand`] says.
+pub fn gemm_then(
+    isa: Isa,
+    a: MatRef,
+    b: MatRef,
+    program: &Program,
+    operands: &[Operand<'_>],
+    outs: &mut [Out<'_>],
+) {
+    let (m, k, n) = (a.rows, b.rows, b.cols);
+    let total = m * n;
+    if total == 0 {
+        return;
+    }
+    assert!(outs.len() <= Program::OUTPUTS, "a program has at most {} outputs", Program::OUTPUTS);
+    let outs: Vec<Shared> = outs
+        .iter_mut()
+        .map(|out| match out {
+            Out::F32(y) => Shared::F32(SharedMut::new(y)),
+            Out::Bool(y) => Shared::Bool(SharedMut::new(y)),
+        })
+        .collect();
+    assert!(outs.iter().all(|out| out.len() == total), "an output has not the product's shape");
+    let rows = (TASK_LEN / n).clamp(1, m);
+    scratch::with(packed_b_len(isa, k, n), |packed: &mut [f32]| {
+        pack_b(isa, b, packed);
+        let packed = &*packed;
+        threads::run(m.div_ceil(rows), |task| {
+            let first = task * rows;
+            let rows = rows.min(m - first);
+            let (start, len) = (first * n, rows * n);
+            let from = (first * a.row_stride).min(a.data.len());
+            let part = MatRef { data: &a.data[from..], rows, ..a };
+            scratch::with(len, |product: &mut [f32]| {
+                let b = B::Packed { data: packed, k, n };
+                gemm(isa, part, b, product, n, false, &Epilogue::none());
+                let product = &*product;
+                let ins: Vec<(In, Access)> = operands
+                    .iter()
+                    .map(|operand| match *operand {
+                        Operand::Product => (In::F32(product), Access::Full),
+                        Operand::Other(data, Access::Full) => (data.part(start, len), Access::Full),
+                        Operand::Other(data, Access::Broadcast { inner, .. }) => {
+                            assert!(
+                                inner == 1 && data.len() == 1 || inner == n,
+                                "an operand repeats by rows"
+                            );
+                            (data, Access::Broadcast { inner, repeat: len / inner })
+                        }
+                    })
+                    .collect();
+                // SAFETY: tasks have rows of their own.
+                let mut outs: Vec<Out> = outs.iter().map(|out| unsafe { out.part(start, len) }).collect();
+                elementwise::run(isa, program, len, &ins, &mut outs);
+            });
+        });
+    });
+}
+
+/// An output that tasks write in parts.
+enum Shared<'a> {
+    F32(SharedMut<'a, f32>),
+    Bool(SharedMut<'a, u8>),
+}
+
+impl<'a> Shared<'a> {
+    fn len(&self) -> usize {
+        match self {
+            Shared::F32(y) => y.len(),
+            Shared::Bool(y) => y.len(),
+        }
+    }
+
+    /// # Safety
+    /// As for [`SharedMut::slice`].
+    unsafe fn part(&self, start: usize, len: usize) -> Out<'a> {
+        // SAFETY: the caller's contract.
+        unsafe {
+            match self {
+                Shared::F32(y) => Out::F32(y.slice(start, len)),
+                Shared::Bool(y) => Out::Bool(y.slice(start, len)),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::values;
+    use super::*;
+    use crate::elementwise::{Binary, Instr};
+
+    /// `w -= rate * (A B) * row`, w in place, and whether the product is positive, in every instruction set.
+    #[test]
+    fn a_program_over_a_product_is_the_product_and_then_the_program() {
+        let program = Program::new(&[
+            Instr::Load { dst: 0, input: 0 },
+            Instr::Load { dst: 1, input: 1 },
+            Instr::Load { dst: 2, input: 2 },
+            Instr::LoadOut { dst: 3, output: 0 },
+            Instr::constant(4, 0.0),
+            Instr::Binary { op: Binary::Gt, dst: 4, a: 0, b: 4 },
+            Instr::Store { src: 4, output: 1 },
+            Instr::Binary { op: Binary::Mul, dst: 0, a: 0, b: 1 },
+            Instr::Binary { op: Binary::Mul, dst: 0, a: 0, b: 2 },
+            Instr::Binary { op: Binary::Sub, dst: 3, a: 3, b: 0 },
+            Instr::Store { src: 3, output: 0 },
+        ])
+        .expect("a program");
+        let _turn = threads::test_lock();
+        for isa in Isa::available() {
+            for (m, k, n) in [(1, 1, 1), (300, 7, 130), (77, 33, 257), (3, 0, 5), (0, 3, 4)] {
+                let (a, b, w) = (values(k * m, 1), values(k * n, 2), values(m * n, 3));
+                let row = values(n, 4);
+                let run = |threads: usize| {
+                    threads::set_num_threads(threads);
+                    let (mut w, mut positive) = (w.clone(), vec![7u8; m * n]);
+                    let operands = [
+                        Operand::Product,
+                        Operand::Other(In::F32(&[0.5]), Access::Broadcast { inner: 1, repeat: m * n }),
+                        Operand::Other(In::F32(&row), Access::Broadcast { inner: n, repeat: m }),
+                    ];
+                    let (a, b) = (MatRef::transposed(&a, m, k), MatRef::row_major(&b, k, n));
+                    let mut outs = [Out::F32(&mut w), Out::Bool(&mut positive)];
+                    gemm_then(isa, a, b, &program, &operands, &mut outs);
+                    (w, positive)
+                };
+                let (new, positive) = run(1);
+                assert_eq!((new.clone(), positive.clone()), run(3), "other bits with more threads");
+                for i in 0..m * n {
+                    let (r, c) = (i / n, i % n);
+                    let exact: f64 = (0..k).map(|p| f64::from(a[p * m + r]) * f64::from(b[p * n + c])).sum();
+                    let wanted = f64::from(w[i]) - 0.5 * exact * f64::from(row[c]);
+                    assert!((f64::from(new[i]) - wanted).abs() < 1e-5, "{} {m} {k} {n} at {i}", isa.name());
+                    assert!(exact.abs() < 1e-5 || (positive[i] == 1) == (exact > 0.0));
+                }
+            }
+        }
+        threads::set_num_threads(0);
+    }
+}
