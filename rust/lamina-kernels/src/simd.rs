@@ -78,6 +78,18 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn copysign(self, a: Self::V, b: Self::V) -> Self::V;
     /// `2^n` for integral lanes `n` in -126..=127, built in the exponent bits.
     fn exp2i(self, n: Self::V) -> Self::V;
+    /// `p * 2^n` for integral lanes `n` in -252..=254, rounded once but for subnormal results.
+    #[inline(always)]
+    fn scale2(self, p: Self::V, n: Self::V) -> Self::V {
+        // In two steps, so that neither factor leaves the range.
+        let half = self.floor(self.mul(n, self.splat(0.5)));
+        self.mul(self.mul(p, self.exp2i(half)), self.exp2i(self.sub(n, half)))
+    }
+    /// `a / b` for `b` in `1..=2`, within 1.5 ULP: by a reciprocal where that is faster.
+    #[inline(always)]
+    fn div_near_one(self, a: Self::V, b: Self::V) -> Self::V {
+        self.div(a, b)
+    }
     /// Splits a positive normal `x` into `(mantissa in [1, 2), exponent as f32)`.
     fn split_exponent(self, x: Self::V) -> (Self::V, Self::V);
     /// `a < b`.

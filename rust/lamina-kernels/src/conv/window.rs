@@ -25,7 +25,7 @@ pub(crate) struct Tap {
 /// The windows of `rows x cols` output pixels per image, `step` apart.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Windows {
-    image: Image,
+    pub image: Image,
     pub rows: usize,
     pub cols: usize,
     pub step: (usize, usize),
@@ -67,8 +67,13 @@ impl Windows {
         Windows { gap: if alias { 16 } else { 0 }, ..self }
     }
 
+    /// Whether channels stand in a strip more than once.
+    pub fn repeats(&self) -> bool {
+        self.repeat != 1
+    }
+
     /// Channels of a pixel of a strip, gap included.
-    fn channels(&self) -> usize {
+    pub fn channels(&self) -> usize {
         self.image.c * self.repeat + self.gap
     }
 
@@ -82,11 +87,19 @@ impl Windows {
         self.step.1 * self.channels()
     }
 
+    /// Pixels of a line of a strip.
+    pub fn strip_width(&self) -> usize {
+        if self.padded { self.cols.saturating_sub(1) * self.step.1 + self.size.1 } else { self.image.w }
+    }
+
     /// Elements from one row of pixels to the next, in a strip.
     fn row_stride(&self) -> usize {
-        let width =
-            if self.padded { self.cols.saturating_sub(1) * self.step.1 + self.size.1 } else { self.image.w };
-        width * self.channels()
+        self.strip_width() * self.channels()
+    }
+
+    /// Where a tap looks from the first window of a row of a strip: elements down to its line, and the pixel there.
+    pub fn in_strip(&self, dy: isize, dx: isize) -> (usize, isize) {
+        ((dy - self.corner.0) as usize * self.row_stride(), dx - self.corner.1)
     }
 
     /// Where a tap's channels lie within a window of a strip.

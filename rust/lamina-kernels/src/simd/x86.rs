@@ -146,6 +146,18 @@ impl Simd for Avx512 {
         })
     }
     #[inline(always)]
+    fn scale2(self, p: __m512, n: __m512) -> __m512 {
+        ins!(_mm512_scalef_ps(p, n))
+    }
+    #[inline(always)]
+    fn div_near_one(self, a: __m512, b: __m512) -> __m512 {
+        ins!({
+            // 14 bits, and as many again by a step of Newton's method.
+            let r = _mm512_rcp14_ps(b);
+            _mm512_mul_ps(a, _mm512_fmadd_ps(r, _mm512_fnmadd_ps(b, r, _mm512_set1_ps(1.0)), r))
+        })
+    }
+    #[inline(always)]
     fn split_exponent(self, x: __m512) -> (__m512, __m512) {
         ins!({
             let bits = _mm512_castps_si512(x);

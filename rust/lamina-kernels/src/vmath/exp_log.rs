@@ -8,13 +8,6 @@ const LOG2_E: f32 = std::f32::consts::LOG2_E;
 const LN2_HI: f32 = 355.0 / 512.0;
 const LN2_LO: f32 = -2.121_944_4e-4;
 
-/// `2^n p` for integral `n` in -252..=254, in two steps so that neither factor leaves the range.
-#[inline(always)]
-fn scale<S: Simd>(s: S, p: S::V, n: S::V) -> S::V {
-    let half = s.floor(s.mul(n, s.splat(0.5)));
-    s.mul(s.mul(p, s.exp2i(half)), s.exp2i(s.sub(n, half)))
-}
-
 /// `x = n ln 2 + r` with integral n and `|r| <= ln 2 / 2`.
 #[inline(always)]
 fn reduce<S: Simd>(s: S, x: S::V) -> (S::V, S::V) {
@@ -30,7 +23,7 @@ pub(super) fn exp_scaled<S: Simd>(s: S, x: S::V, k: f32) -> S::V {
     let (n, r) = reduce(s, x);
     let q = poly(s, r, [0.5, 0.166_665_09, 0.041_666_582, 0.008_370_006, 0.001_392_234_7]);
     let p = s.add(s.fma(s.mul(r, r), q, r), s.splat(1.0));
-    scale(s, p, s.add(n, s.splat(k)))
+    s.scale2(p, if k == 0.0 { n } else { s.add(n, s.splat(k)) })
 }
 
 /// `e^x`. Error at most 1.1 ULP.
@@ -217,7 +210,7 @@ pub fn pow<S: Simd>(s: S, x: S::V, y: S::V) -> S::V {
     let low = s.select(inside, low, zero);
     let n = s.round(p);
     let f = s.add(s.sub(p, n), low);
-    let power = scale(s, s.fma(f, poly(s, f, EXP2), one), n);
+    let power = s.scale2(s.fma(f, poly(s, f, EXP2), one), n);
     // Magnitudes the logarithm cannot give.
     let grows = s.lt(zero, y);
     let infinity = s.splat(f32::INFINITY);

@@ -9,7 +9,7 @@ use crate::simd::Simd;
 pub fn sigmoid<S: Simd>(s: S, x: S::V) -> S::V {
     let one = s.splat(1.0);
     let e = exp(s, s.neg(s.abs(x)));
-    s.div(s.select(s.lt(x, s.zero()), e, one), s.add(one, e))
+    s.div_near_one(s.select(s.lt(x, s.zero()), e, one), s.add(one, e))
 }
 
 /// Hyperbolic tangent, as `m / (m + 2)` with `m = e^2x - 1`. Error at most 2.5 ULP.

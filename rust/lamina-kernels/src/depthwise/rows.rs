@@ -1,0 +1,334 @@
+//! Rows of output pixels, vectorised over channels, several pixels in registers at a time.
+//!
+//! A tile of pixels reads each input of a line of taps once and uses it for every tap that sees it. Images are
+//! read where they lie: lines outside are left out, and where a tile hangs over the left or right border a
+//! table of pointers has a row of zeros for the pixels that are not there.
+
+#![allow(clippy::needless_range_loop)] // registers are arrays, indexed in step
+
+use crate::conv::window::{Tap, Windows};
+use crate::simd::Simd;
+use crate::{Isa, dispatch, scratch, threads};
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+/// Windows and where their taps lie.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub windows: Windows,
+    /// Per tap: where its channels lie in a window of a strip, and its weights in the filter.
+    pub taps: Vec<(usize, usize)>,
+    /// The taps, cut into lines of `width` that lie side by side in the image.
+    lines: Vec<Line>,
+    width: usize,
+    /// Of the filter and of the windows.
+    pub channels: usize,
+    /// What stands for a pixel outside the image.
+    zeros: Vec<f32>,
+}
+
+/// Taps side by side in one line of the image.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    /// The number of the first, and where it looks.
+    tap: usize,
+    dy: isize,
+    dx: isize,
+}
+
+/// Multiplications of one task: a few microseconds.
+const TASK_WORK: usize = 1 << 17;
+
+/// Rows of one task at least, where there are channels to cut instead: a task reads some lines that its
+/// neighbours read too.
+const TASK_ROWS: usize = 4;
+
+/// Channels of one task at least.
+const TASK_CHANNELS: usize = 64;
+
+/// Pixels of the widest tile.
+const MAX_PIXELS: usize = 7;
+
+impl Plan {
+    pub fn new(windows: Windows, taps: &[Tap], channels: usize) -> Plan {
+        let side_by_side = |t: &[Tap]| t.windows(2).all(|w| w[0].dy == w[1].dy && w[0].dx + 1 == w[1].dx);
+        let fits = |width: &usize| {
+            windows.step.1 <= 2 && taps.len().is_multiple_of(*width) && taps.chunks(*width).all(side_by_side)
+        };
+        let width = [5, 3].into_iter().find(fits).unwrap_or(1);
+        let line = |(i, line): (usize, &[Tap])| Line { tap: i * width, dy: line[0].dy, dx: line[0].dx };
+        Plan {
+            lines: taps.chunks(width).enumerate().map(line).collect(),
+            taps: taps.iter().map(|tap| (windows.tap_offset(tap), tap.index * channels)).collect(),
+            windows,
+            width,
+            channels,
+            zeros: vec![0.0; channels],
+        }
+    }
+
+    /// Multiplications of one row of windows.
+    pub fn row_work(&self) -> usize {
+        self.windows.cols * self.channels * self.taps.len()
+    }
+
+    /// Calls `body` with ranges of rows and channels that cover all, in parallel; `unit` channels stay together.
+    pub fn each_part(&self, unit: usize, body: impl Fn(Range<usize>, Range<usize>) + Sync) {
+        let (rows, channels) = (self.windows.all_rows(), self.channels);
+        if rows * channels == 0 {
+            return;
+        }
+        let want = (rows * self.row_work() / TASK_WORK).clamp(1, 4 * threads::num_threads());
+        let across = want.div_ceil(rows.div_ceil(TASK_ROWS)).min(channels / TASK_CHANNELS).max(1);
+        let lanes = channels.div_ceil(across).next_multiple_of(16 * unit);
+        let across = channels.div_ceil(lanes);
+        let each = rows.div_ceil(want.div_ceil(across));
+        threads::run(rows.div_ceil(each) * across, |task| {
+            let (row, channel) = (task / across * each, task % across * lanes);
+            body(row..rows.min(row + each), channel..channels.min(channel + lanes));
+        });
+    }
+
+    /// Calls `body` with every row of windows in `range` in turn.
+    pub fn each_row(&self, x: &[f32], range: Range<usize>, mut body: impl FnMut(usize, &Source)) {
+        let windows = &self.windows;
+        scratch::with_uninit(self.lines.len(), |lines: &mut [MaybeUninit<(*const f32, Line)>]| {
+            if windows.repeats() {
+                return windows.strip(x, range.clone(), |strip| {
+                    for (at, start) in range.zip(strip) {
+                        for (out, line) in lines.iter_mut().zip(&self.lines) {
+                            let (down, dx) = windows.in_strip(line.dy, line.dx);
+                            out.write((start.wrapping_add(down), Line { dx, ..*line }));
+                        }
+                        // SAFETY: all were just written.
+                        let lines = unsafe { scratch::written(lines) };
+                        body(at, &Source { lines, width: windows.strip_width(), pixel: windows.channels() });
+                    }
+                });
+            }
+            let image = windows.image;
+            for at in range {
+                let (n, top) = (at / windows.rows, (at % windows.rows * windows.step.0) as isize);
+                let mut count = 0;
+                // Lines outside the image add nothing.
+                let inside = |line: &&Line| (0..image.h as isize).contains(&(top + line.dy));
+                for line in self.lines.iter().filter(inside) {
+                    let start = (n * image.h + (top + line.dy) as usize) * image.w * image.c;
+                    lines[count].write((x.as_ptr().wrapping_add(start), *line));
+                    count += 1;
+                }
+                // SAFETY: so many were just written.
+                let lines = unsafe { scratch::written(&lines[..count]) };
+                body(at, &Source { lines, width: image.w, pixel: image.c });
+            }
+        });
+    }
+}
+
+/// What one row of windows reads.
+pub(super) struct Source<'a> {
+    /// The lines of taps that lie in the image, each with the start of the line of pixels it looks at.
+    lines: &'a [(*const f32, Line)],
+    /// Pixels of a line, and elements from one to the next.
+    width: usize,
+    pixel: usize,
+}
+
+/// Pointers to the inputs of a tile.
+type Table = [MaybeUninit<*const f32>];
+
+/// One row of output pixels.
+pub(super) struct Row<'a> {
+    pub plan: &'a Plan,
+    pub source: &'a Source<'a>,
+    pub filter: &'a [f32],
+    pub bias: Option<&'a [f32]>,
+    /// The row's, with all its channels.
+    pub residual: Option<&'a [f32]>,
+    pub bounds: (f32, f32),
+    pub channels: Range<usize>,
+}
+
+impl Row<'_> {
+    /// # Safety
+    /// The source has the windows of the row; `out` has all channels of each pixel, `out_stride` apart, and no
+    /// other thread touches those in the row's range.
+    pub unsafe fn run(&self, isa: Isa, out: *mut f32, out_stride: usize) {
+        let (row, lines) = (self, self.source.lines.len());
+        let inputs = (MAX_PIXELS - 1) * 2 + self.plan.width;
+        scratch::with_uninit(lines * inputs, |table: &mut Table| {
+            dispatch!(isa, run_row, (row: &Row, table: &mut Table, out: *mut f32, out_stride: usize));
+        });
+    }
+}
+
+#[inline(always)]
+fn run_row<S: Simd>(s: S, row: &Row, table: &mut Table, out: *mut f32, out_stride: usize) {
+    match (row.plan.width, row.plan.windows.step.1) {
+        (3, 1) => pixels::<S, 3, 1>(s, row, table, out, out_stride),
+        (3, 2) => pixels::<S, 3, 2>(s, row, table, out, out_stride),
+        (5, 1) => pixels::<S, 5, 1>(s, row, table, out, out_stride),
+        (5, 2) => pixels::<S, 5, 2>(s, row, table, out, out_stride),
+        // Taps on their own share nothing, whatever the step.
+        (_, _) => pixels::<S, 1, 1>(s, row, table, out, out_stride),
+    }
+}
+
+#[inline(always)]
+fn pixels<S: Simd, const K: usize, const STEP: usize>(
+    s: S,
+    row: &Row,
+    table: &mut Table,
+    out: *mut f32,
+    out_stride: usize,
+) {
+    if S::REGISTERS >= 32 {
+        tiles::<S, MAX_PIXELS, K, STEP>(s, row, table, out, out_stride)
+    } else {
+        tiles::<S, 4, K, STEP>(s, row, table, out, out_stride)
+    }
+}
+
+/// A row in tiles of `P` pixels.
+#[inline(always)]
+fn tiles<S: Simd, const P: usize, const K: usize, const STEP: usize>(
+    s: S,
+    row: &Row,
+    table: &mut Table,
+    out: *mut f32,
+    out_stride: usize,
+) {
+    let Source { lines, width, pixel } = *row.source;
+    let (cols, step) = (row.plan.windows.cols, row.plan.windows.step.1);
+    // Inputs of a line, and pixels between them.
+    let (inputs, gap) = ((P - 1) * STEP + K, if K == 1 { step } else { 1 });
+    for col in (0..cols).step_by(P) {
+        let first = |line: &Line| (col * step) as isize + line.dx;
+        let fits = |line: &Line| first(line) >= 0 && first(line) as usize + (inputs - 1) * gap < width;
+        let whole = col + P <= cols && lines.iter().all(|(_, line)| fits(line));
+        let at = |start: *const f32, x: isize| start.wrapping_offset(x * pixel as isize);
+        let tile = Tile { row, table: table.as_ptr().cast(), live: P.min(cols - col), stride: gap * pixel };
+        // SAFETY: the table's pointers lie in their lines or are zeros, and each line has the taps' weights;
+        // the contract of [`Row::run`].
+        unsafe {
+            let out = out.add(col * out_stride);
+            let residual = row.residual.map(|r| r.as_ptr().add(col * row.plan.channels));
+            if whole {
+                for (entry, (start, line)) in table.iter_mut().zip(lines) {
+                    entry.write(at(*start, first(line)));
+                }
+                tile.run::<S, P, K, STEP, false>(s, residual, out, out_stride);
+            } else {
+                for (entries, (start, line)) in table.chunks_exact_mut(inputs).zip(lines) {
+                    for (i, entry) in entries.iter_mut().enumerate() {
+                        let x = first(line) + (i * gap) as isize;
+                        let inside = (0..width as isize).contains(&x);
+                        entry.write(if inside { at(*start, x) } else { row.plan.zeros.as_ptr() });
+                    }
+                }
+                tile.run::<S, P, K, STEP, true>(s, residual, out, out_stride);
+            }
+        }
+    }
+}
+
+/// Some pixels of a row.
+struct Tile<'a> {
+    row: &'a Row<'a>,
+    /// Per line the first input, or in a tile that is not whole every input.
+    table: *const *const f32,
+    /// How many pixels are written.
+    live: usize,
+    /// Elements from one input of a line to the next.
+    stride: usize,
+}
+
+impl Tile<'_> {
+    #[inline(always)]
+    unsafe fn run<S: Simd, const P: usize, const K: usize, const STEP: usize, const TABLE: bool>(
+        &self,
+        s: S,
+        residual: Option<*const f32>,
+        out: *mut f32,
+        out_stride: usize,
+    ) {
+        let Range { start, end } = self.row.channels;
+        let mut c = start;
+        // SAFETY: the caller's contract; the last channels are read and written in part.
+        unsafe {
+            while c + S::LANES <= end {
+                self.vector::<S, P, K, STEP, TABLE>(s, residual, out, out_stride, c, S::LANES);
+                c += S::LANES;
+            }
+            if c < end {
+                self.vector::<S, P, K, STEP, TABLE>(s, residual, out, out_stride, c, end - c);
+            }
+        }
+    }
+
+    /// `n` channels from `c` on, at most a vector.
+    #[inline(always)]
+    unsafe fn vector<S: Simd, const P: usize, const K: usize, const STEP: usize, const TABLE: bool>(
+        &self,
+        s: S,
+        residual: Option<*const f32>,
+        out: *mut f32,
+        out_stride: usize,
+        c: usize,
+        n: usize,
+    ) {
+        let Row { plan, source, filter, bias, bounds, .. } = self.row;
+        let inputs = (P - 1) * STEP + K;
+        // SAFETY: the caller's contract.
+        unsafe {
+            let start = match bias {
+                Some(bias) => load(s, bias.as_ptr().add(c), n),
+                None => s.zero(),
+            };
+            let mut acc = [start; P];
+            for (i, (_, line)) in source.lines.iter().enumerate() {
+                let mut xs = [start; (MAX_PIXELS - 1) * 2 + 5];
+                for j in 0..inputs {
+                    let x = if TABLE {
+                        *self.table.add(i * inputs + j)
+                    } else {
+                        (*self.table.add(i)).add(j * self.stride)
+                    };
+                    xs[j] = load(s, x.add(c), n);
+                }
+                for k in 0..K {
+                    let weights = plan.taps.get_unchecked(line.tap + k).1;
+                    let w = load(s, filter.as_ptr().add(weights + c), n);
+                    for p in 0..P {
+                        acc[p] = s.fma(xs[p * STEP + k], w, acc[p]);
+                    }
+                }
+            }
+            let (low, high) = (s.splat(bounds.0), s.splat(bounds.1));
+            for p in 0..P {
+                if TABLE && p >= self.live {
+                    break;
+                }
+                let mut y = acc[p];
+                if let Some(residual) = residual {
+                    y = s.add(y, load(s, residual.add(p * plan.channels + c), n));
+                }
+                store(s, out.add(p * out_stride + c), s.min_fast(high, s.max_fast(low, y)), n);
+            }
+        }
+    }
+}
+
+/// A vector of `n` channels, in part where it has fewer than `LANES`.
+#[inline(always)]
+pub(super) unsafe fn load<S: Simd>(s: S, p: *const f32, n: usize) -> S::V {
+    // SAFETY: the caller's n channels.
+    unsafe { if n >= S::LANES { s.load(p) } else { s.load_partial(p, n) } }
+}
+
+/// As [`load`].
+#[inline(always)]
+pub(super) unsafe fn store<S: Simd>(s: S, p: *mut f32, y: S::V, n: usize) {
+    // SAFETY: the caller's n channels.
+    unsafe { if n >= S::LANES { s.store(p, y) } else { s.store_partial(p, y, n) } }
+}
