@@ -84,7 +84,7 @@ impl Conv2d {
     }
 
     /// Whether it is a plain multiply of pixels by a matrix.
-    fn pointwise(&self) -> bool {
+    pub(crate) fn pointwise(&self) -> bool {
         let same = (self.oh, self.ow) == (self.h, self.w);
         (self.kh, self.kw, self.stride, self.pad, self.groups) == (1, 1, (1, 1), (0, 0), 1) && same
     }

@@ -5,7 +5,10 @@
 
 #![allow(clippy::needless_range_loop)] // registers are arrays, indexed in step
 
+mod expanded;
 mod rows;
+
+pub use expanded::Expanded;
 
 use crate::conv::window::{Image, Windows};
 use crate::conv::{Conv2d, Phase};
@@ -13,7 +16,8 @@ use crate::epilogue::{Epilogue, apply_tile};
 use crate::simd::Simd;
 use crate::threads::{self, SharedMut};
 use crate::{Isa, dispatch, scratch};
-use rows::{Plan, Row, load, store};
+use rows::{Plan, Row, Source, load, store};
+use std::ops::Range;
 
 fn check(g: &Conv2d) {
     g.check();
@@ -53,31 +57,45 @@ impl DepthwiseForward {
         if y.is_empty() {
             return;
         }
-        let (plan, row_len, shared) = (&self.plan, g.ow * g.co, SharedMut::new(y));
+        let (plan, y) = (&self.plan, SharedMut::new(y));
         plan.each_part(1, |rows, channels| {
-            plan.each_row(x, rows, |at, source| {
-                let out = shared.as_mut_ptr().wrapping_add(at * row_len);
-                let row = Row {
-                    plan,
-                    source,
-                    filter,
-                    bias: ep.bias,
-                    residual: ep.residual.map(|r| &r[at * row_len..][..row_len]),
-                    bounds: ep.act.bounds().unwrap_or((f32::NEG_INFINITY, f32::INFINITY)),
-                    channels: channels.clone(),
-                };
-                // SAFETY: rows have `ow` pixels of `co` channels; parts are disjoint.
-                unsafe { row.run(self.isa, out, g.co) };
-                if ep.act.bounds().is_none() {
-                    let whole = channels.len() == g.co;
-                    let (runs, len) = if whole { (1, row_len) } else { (g.ow, channels.len()) };
-                    for run in 0..runs {
-                        // SAFETY: as above.
-                        unsafe { apply_tile(self.isa, ep.act, out.add(channels.start), &[run * g.co], len) };
-                    }
-                }
-            });
+            plan.each_row(x, rows, |at, source| self.row(source, filter, &y, ep, at, &channels));
         });
+    }
+
+    /// Some channels of output row `at`, which are counted through the batch.
+    fn row(
+        &self,
+        source: &Source,
+        filter: &[f32],
+        y: &SharedMut<f32>,
+        ep: &Epilogue,
+        at: usize,
+        channels: &Range<usize>,
+    ) {
+        let g = &self.geometry;
+        let row_len = g.ow * g.co;
+        let out = y.as_mut_ptr().wrapping_add(at * row_len);
+        let row = Row {
+            plan: &self.plan,
+            source,
+            filter,
+            bias: ep.bias,
+            residual: ep.residual.map(|r| &r[at * row_len..][..row_len]),
+            bounds: ep.act.bounds().unwrap_or((f32::NEG_INFINITY, f32::INFINITY)),
+            channels: channels.clone(),
+        };
+        // SAFETY: rows have `ow` pixels of `co` channels; tasks have disjoint rows or channels.
+        unsafe { row.run(self.isa, out, g.co) };
+        if ep.act.bounds().is_none() {
+            let whole = channels.len() == g.co;
+            let (runs, len) = if whole { (1, row_len) } else { (g.ow, channels.len()) };
+            scratch::with(runs, |offsets: &mut [usize]| {
+                offsets.iter_mut().enumerate().for_each(|(i, offset)| *offset = i * g.co);
+                // SAFETY: as above.
+                unsafe { apply_tile(self.isa, ep.act, out.add(channels.start), offsets, len) };
+            });
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! What happens to an accumulated sum before it is stored: bias, residual, activation.
 
-use crate::simd::Simd;
+#![allow(clippy::needless_range_loop)] // registers are arrays, indexed in step
+
+use crate::simd::{Lockstep, Simd};
 use crate::{Isa, dispatch, vmath};
 
 /// An activation that a multiply or a convolution applies while its result is still in L1.
@@ -104,25 +106,56 @@ pub(crate) unsafe fn apply_tile(isa: Isa, act: Act, base: *mut f32, offsets: &[u
 
 #[inline(always)]
 fn apply_body<S: Simd>(s: S, act: Act, base: *mut f32, offsets: &[usize], cols: usize) {
+    if S::REGISTERS >= 32 {
+        apply_by::<S, 4>(s, act, base, offsets, cols)
+    } else {
+        apply_by::<S, 2>(s, act, base, offsets, cols)
+    }
+}
+
+/// Applies the activation to `N` vectors at a time.
+#[inline(always)]
+fn apply_by<S: Simd, const N: usize>(one: S, act: Act, base: *mut f32, offsets: &[usize], cols: usize) {
+    let s = Lockstep::<S, N>(one);
+    // Vectors are taken down the rows, or along a row that is alone.
+    let (alone, whole) = (offsets.len() == 1, cols / S::LANES);
+    let passes = if alone { 2 } else { cols.div_ceil(S::LANES) };
     // A macro and not a closure, which would not inherit the target features. One copy of the body serves
     // whole and partial vectors: the code of a transcendental function is long.
     macro_rules! each {
         ($v:ident => $body:expr) => {
-            for &offset in offsets {
-                for j in (0..cols).step_by(S::LANES) {
-                    let n = cols - j;
-                    // SAFETY: `apply_tile`'s contract: n elements from here on.
+            for pass in 0..passes {
+                let col = S::LANES * if alone { pass * whole } else { pass };
+                let count = if alone && pass == 0 { whole } else { offsets.len() };
+                let n = (cols - col).min(S::LANES);
+                if n == 0 {
+                    break;
+                }
+                for first in (0..count).step_by(N) {
+                    let (mut $v, mut at) = (s.zero(), [base; N]);
+                    // SAFETY: `apply_tile`'s contract: `cols` elements from each offset on.
                     unsafe {
-                        let p = base.add(offset + j);
-                        let $v = if n >= S::LANES { s.load(p) } else { s.load_partial(p, n) };
+                        for i in 0..N {
+                            // Beyond the last one it is taken again, and gives the same.
+                            let k = (first + i).min(count - 1);
+                            at[i] =
+                                base.add(col + if alone { offsets[0] + k * S::LANES } else { offsets[k] });
+                            $v[i] = if n == S::LANES { one.load(at[i]) } else { one.load_partial(at[i], n) };
+                        }
                         let y = $body;
-                        if n >= S::LANES { s.store(p, y) } else { s.store_partial(p, y, n) }
+                        for i in 0..N {
+                            if n == S::LANES {
+                                one.store(at[i], y[i])
+                            } else {
+                                one.store_partial(at[i], y[i], n)
+                            }
+                        }
                     }
                 }
             }
         };
     }
-    let (zero, half, one) = (s.zero(), s.splat(0.5), s.splat(1.0));
+    let (zero, half, unit) = (s.zero(), s.splat(0.5), s.splat(1.0));
     match act {
         Act::Linear => {}
         Act::Relu | Act::Relu6 | Act::Clamp(..) => {
@@ -139,13 +172,13 @@ fn apply_body<S: Simd>(s: S, act: Act, base: *mut f32, offsets: &[usize], cols: 
         Act::Silu => each!(v => s.mul(v, vmath::sigmoid(s, v))),
         Act::Gelu => {
             let r = s.splat(std::f32::consts::FRAC_1_SQRT_2);
-            each!(v => s.mul(s.mul(half, v), s.add(one, vmath::erf(s, s.mul(v, r)))));
+            each!(v => s.mul(s.mul(half, v), s.add(unit, vmath::erf(s, s.mul(v, r)))));
         }
         Act::GeluTanh => {
             let (r, cubic) = (s.splat(0.797_884_6), s.splat(0.044_715)); // sqrt(2/pi)
             each!(v => {
                 let inner = s.mul(r, s.fma(s.mul(cubic, s.mul(v, v)), v, v));
-                s.mul(s.mul(half, v), s.add(one, vmath::tanh(s, inner)))
+                s.mul(s.mul(half, v), s.add(unit, vmath::tanh(s, inner)))
             });
         }
         Act::Elu(alpha) => {
@@ -165,9 +198,9 @@ fn apply_body<S: Simd>(s: S, act: Act, base: *mut f32, offsets: &[usize], cols: 
         Act::HardSigmoid | Act::HardSilu => {
             let sixth = s.splat(1.0 / 6.0);
             if act == Act::HardSilu {
-                each!(v => s.mul(v, s.min_fast(one, s.max_fast(zero, s.fma(v, sixth, half)))));
+                each!(v => s.mul(v, s.min_fast(unit, s.max_fast(zero, s.fma(v, sixth, half)))));
             } else {
-                each!(v => s.min_fast(one, s.max_fast(zero, s.fma(v, sixth, half))));
+                each!(v => s.min_fast(unit, s.max_fast(zero, s.fma(v, sixth, half))));
             }
         }
         Act::Exp => each!(v => vmath::exp(s, v)),

@@ -120,6 +120,10 @@ pub(crate) fn prefetch(p: *const f32) {
     let _ = p;
 }
 
+pub use lockstep::Lockstep;
+
+mod lockstep;
+
 /// Eight plain lanes: the path every machine has, which the compiler vectorises as it can.
 #[derive(Clone, Copy)]
 pub struct Scalar(());

@@ -473,7 +473,9 @@ impl OpDef for ConvGradKernel {
     }
 }
 
+mod expanded;
 mod generic;
 mod problems;
+pub use expanded::ExpandedConv;
 use generic::generic;
 use problems::{adjoint, cases, reference, tolerance, transposed_problems};

@@ -220,6 +220,8 @@ op_table! {
     MatMul(matmul::MatMul),
     /// Convolution, in groups or depthwise.
     Conv(conv::Conv),
+    /// A pointwise convolution and the depthwise one of its result.
+    ExpandedConv(conv::ExpandedConv),
     /// Its gradient with respect to the image, which is also the transposed convolution.
     ConvGradInput(conv::ConvGradInput),
     /// Its gradient with respect to the kernel.

@@ -6,6 +6,7 @@
 pub mod batch;
 mod chain;
 mod epilogue;
+mod expand;
 mod fold;
 pub mod fuse;
 mod layout;
@@ -34,6 +35,7 @@ pub fn optimise(traced: Traced) -> Result<Traced> {
     let traced = layout::run(traced)?;
     let traced = fold::run(traced)?;
     let traced = epilogue::run(traced)?;
+    let traced = expand::run(traced)?;
     let traced = fuse::expand(traced)?;
     let traced = fuse::run(traced)?;
     chain::run(traced)

@@ -29,7 +29,7 @@ pub(super) struct Plan {
 
 /// Taps side by side in one line of the image.
 #[derive(Clone, Copy, Debug)]
-struct Line {
+pub(super) struct Line {
     /// The number of the first, and where it looks.
     tap: usize,
     dy: isize,
@@ -92,7 +92,7 @@ impl Plan {
     /// Calls `body` with every row of windows in `range` in turn.
     pub fn each_row(&self, x: &[f32], range: Range<usize>, mut body: impl FnMut(usize, &Source)) {
         let windows = &self.windows;
-        scratch::with_uninit(self.lines.len(), |lines: &mut [MaybeUninit<(*const f32, Line)>]| {
+        self.with_lines(|lines| {
             if windows.repeats() {
                 return windows.strip(x, range.clone(), |strip| {
                     for (at, start) in range.zip(strip) {
@@ -108,20 +108,40 @@ impl Plan {
             }
             let image = windows.image;
             for at in range {
-                let (n, top) = (at / windows.rows, (at % windows.rows * windows.step.0) as isize);
-                let mut count = 0;
-                // Lines outside the image add nothing.
-                let inside = |line: &&Line| (0..image.h as isize).contains(&(top + line.dy));
-                for line in self.lines.iter().filter(inside) {
-                    let start = (n * image.h + (top + line.dy) as usize) * image.w * image.c;
-                    lines[count].write((x.as_ptr().wrapping_add(start), *line));
-                    count += 1;
-                }
-                // SAFETY: so many were just written.
-                let lines = unsafe { scratch::written(&lines[..count]) };
-                body(at, &Source { lines, width: image.w, pixel: image.c });
+                let (n, top) = (at / windows.rows, at % windows.rows * windows.step.0);
+                let line = |y| x.as_ptr().wrapping_add((n * image.h + y) * image.w * image.c);
+                body(at, &self.source(lines, top, 0, image.w, image.c, line));
             }
         });
+    }
+
+    /// Room for the lines of [`Plan::source`].
+    pub fn with_lines<R>(&self, body: impl FnOnce(&mut [MaybeUninit<(*const f32, Line)>]) -> R) -> R {
+        scratch::with_uninit(self.lines.len(), body)
+    }
+
+    /// What the windows read whose tap `(0, 0)` is on line `top`: of the lines in the image, which `start` finds,
+    /// `width` pixels of `pixel` elements each, `left` of them before the image.
+    pub fn source<'a>(
+        &self,
+        lines: &'a mut [MaybeUninit<(*const f32, Line)>],
+        top: usize,
+        left: usize,
+        width: usize,
+        pixel: usize,
+        start: impl Fn(usize) -> *const f32,
+    ) -> Source<'a> {
+        let mut count = 0;
+        for line in &self.lines {
+            let y = top as isize + line.dy;
+            // Lines outside the image add nothing.
+            if (0..self.windows.image.h as isize).contains(&y) {
+                lines[count].write((start(y as usize), Line { dx: line.dx + left as isize, ..*line }));
+                count += 1;
+            }
+        }
+        // SAFETY: so many were just written.
+        Source { lines: unsafe { scratch::written(&lines[..count]) }, width, pixel }
     }
 }
 
