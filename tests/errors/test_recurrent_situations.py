@@ -137,11 +137,22 @@ def test_stateful_with_another_batch_size(make):
 
 def test_initial_states_that_do_not_fit():
     x, state = np.zeros((2, 5, 3), "float32"), np.zeros((2, 4), "float32")
-    for states in ([state], [state, state[:, :2]], [state] * 3):
+    for states in ([state], [state, state[:, :2]], [state] * 3, [state[:1], state[:1]]):
         with pytest.raises(ShapeError) as caught:
             layers.LSTM(4, name="reader")(x, initial_state=states)
-        for word in ("`initial_state` does not fit", "'reader'", "(batch, 4), (batch, 4)"):
+        for word in ("`initial_state` does not fit", "'reader'", "(2, 4), (2, 4)"):
             assert word in str(caught.value)
+
+
+def test_a_cell_that_fails_says_so_before_there_is_data():
+    class Broken(layers.Layer):
+        state_size = 3
+
+        def call(self, inputs, states):
+            raise KeyError("no such thing")
+
+    with pytest.raises(KeyError, match="no such thing"):
+        layers.RNN(Broken())(Input((5, 3)))
 
 
 def test_no_steps_and_unknown_steps():

@@ -2,7 +2,7 @@
 
 from lamina import ops, tree
 from lamina.engine.scope import name_scope, state
-from lamina.engine.trace import ConcreteShapeNeeded
+from lamina.engine.trace import ConcreteShapeNeeded, infer
 from lamina.engine.variable import Variable
 from lamina.errors import ShapeError
 from lamina.layers.arguments import known_axis
@@ -180,7 +180,7 @@ class RNN(Layer):
                 raise situations.other_batch_size(self, expected, sequences.shape)
         if given is not None:
             states = list(given) if tree.is_nested(given) else [given]
-            self._check_states(states)
+            self._check_states(states, batch)
         elif self.stateful:
             states = self.states
         elif batch is None and not starts_with_zeros(self.cell):
@@ -194,11 +194,14 @@ class RNN(Layer):
         dtype = getattr(self.cell, "compute_dtype", self.compute_dtype)
         return tree.map_structure(lambda x: ops.convert_to_tensor(x, dtype=dtype), list(states))
 
-    def _check_states(self, states):
+    def _check_states(self, states, batch):
         flat, sizes = tree.flatten(states), tree.flatten(self.state_size)
-        fits = all(x.shape[-1] in (None, n) for x, n in zip(flat, sizes, strict=False))
+        fits = all(
+            x.shape[-1] in (None, n) and (batch == x.shape[0] or None in (batch, x.shape[0]))
+            for x, n in zip(flat, sizes, strict=False)
+        )
         if len(flat) != len(sizes) or not fits:
-            raise situations.wrong_states(self, sizes, flat)
+            raise situations.wrong_states(self, sizes, flat, batch)
 
     def get_initial_state(self, batch_size):
         """The states that a batch of this size starts with, as a list."""
@@ -211,6 +214,10 @@ class RNN(Layer):
             variable.assign(ops.zeros(variable.shape, dtype=variable.dtype))
 
     reset_states = reset_state
+
+    def _infer_outputs(self, args, kwargs):
+        # Not the shape rule below: a call that cannot run must say so now.
+        return infer(lambda *a, **k: self._run(a, k), args, kwargs)
 
     def compute_output_shape(self, sequences_shape, initial_state_shape=None):
         batch, length = sequences_shape[:2]

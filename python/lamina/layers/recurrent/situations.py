@@ -109,10 +109,10 @@ def unknown_unroll(layer, shape):
     )
 
 
-def wrong_states(layer, sizes, states):
+def wrong_states(layer, sizes, states, batch):
     """The error of an `initial_state` that does not fit."""
     got = [tuple(s.shape) for s in states]
-    wanted = ", ".join(f"(batch, {size})" for size in sizes)
+    wanted = ", ".join(f"({'batch' if batch is None else batch}, {size})" for size in sizes)
     return ShapeError(
         f"`initial_state` does not fit: the layer has {len(sizes)} state(s), received {len(got)}.",
         layer=layer,
