@@ -62,10 +62,11 @@ $(PEERS)/.stamp: benches/peers/requirements.txt $(RUST) pyproject.toml
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --upgrade pip "maturin>=1.8,<2"
 	$(PEERS)/bin/python -m pip install --quiet -r benches/peers/requirements.txt
+	$(PEERS)/bin/python -m pip install --quiet torch || echo "PyTorch does not install here: it is left out"
 	VIRTUAL_ENV=$(CURDIR)/$(PEERS) PATH="$(CURDIR)/$(PEERS)/bin:$$PATH" $(PEERS)/bin/maturin develop --release --quiet
 	touch $@
 
-bench-peers: $(PEERS)/.stamp ## lamina beside TensorFlow, JAX, ONNX Runtime, OpenVINO and LiteRT
+bench-peers: $(PEERS)/.stamp ## lamina beside TensorFlow, JAX, ONNX Runtime, OpenVINO, LiteRT and PyTorch
 	$(PEERS)/bin/python benches/peers/run.py
 
 docs: ## the crates' documentation

@@ -136,6 +136,13 @@ def infer_litert(folder, x):
     return call
 
 
+def infer_torch(folder, x):
+    """PyTorch, where it is installed and the model is Sequential."""
+    import pytorch
+
+    return pytorch.infer(_config(folder)["config"], _weights(folder), x, THREADS)
+
+
 # -------------------------------------------------------------------------------------------------- training
 
 
@@ -193,6 +200,14 @@ def train_jax(folder, x, y):
     return call
 
 
+def train_torch(folder, x, y):
+    """A step of PyTorch with fused Adam, where the model is Sequential."""
+    import pytorch
+
+    spec = _config(folder)
+    return pytorch.train(spec["config"], _weights(folder), spec["loss"], x, y, THREADS)
+
+
 def epoch_of(train):
     """Turns a `train_*` engine into one `fit` epoch of batches of 32."""
 
@@ -212,12 +227,14 @@ ENGINES = {
         "onnxruntime": infer_onnxruntime,
         "openvino": infer_openvino,
         "litert": infer_litert,
+        "torch": infer_torch,
     },
     "train": {
         "lamina": train_lamina,
         "keras-tensorflow": train_keras_tensorflow,
         "keras-jax": train_keras_jax,
         "jax": train_jax,
+        "torch": train_torch,
     },
     "epoch": {
         "lamina": epoch_of(lamina_model),
