@@ -9,6 +9,16 @@
 //! The points are 0, 1, -1, infinity for m = 2 and 0, `+-1/sqrt 2`, `+-sqrt 2`, infinity for m = 4, which round less
 //! than the textbook's 0, +-1, +-2 (by a factor of 4) and whose squares are exact.
 //!
+//! Measured error, the largest over the root mean square of the outputs, inputs and filters uniform in -1..1:
+//!
+//! | channels | m = 2 | m = 4 |
+//! |---|---|---|
+//! | 64 | 1.4e-6 | 5e-6 |
+//! | 512 | 3.2e-6 | 1.6e-5 |
+//!
+//! The definition in float32, summed in one chain, has about 3e-6 and 8e-6. Over the largest output instead, m = 4 has 4e-6
+//! with 512 channels.
+//!
 //! Formulas: Lavin and Gray, "Fast algorithms for convolutional neural networks" (2016); the points after Barabasz et
 //! al., "Error analysis and improving the accuracy of Winograd convolution" (2020).
 
@@ -58,23 +68,28 @@ pub(crate) fn fastest(isa: Isa, g: &Conv2d) -> Option<Side> {
     if !Winograd::applies(g) || g.y_len() == 0 || g.c == 0 {
         return None;
     }
-    let direct = cost(isa, g.n * g.oh * g.ow, 9, g.c, g.co);
-    let winograd = |side: Side| Winograd::new(isa, g, side).cost();
-    let (two, four) = (winograd(Side::Two), winograd(Side::Four));
+    let direct = multiply_ns(isa, g.n * g.oh * g.ow, 9, g.c, g.co, 0);
+    let (two, four) = (Winograd::new(isa, g, Side::Two).ns(), Winograd::new(isa, g, Side::Four).ns());
     let (side, best) = if two < four { (Side::Two, two) } else { (Side::Four, four) };
     (best < 0.95 * direct).then_some(side)
 }
 
-/// Nanoseconds that one core takes for `rows` rows of a multiply by `matrices` matrices of `c` by `co`: arithmetic, or
-/// reading the matrices once, whichever is longer.
-fn cost(isa: Isa, rows: usize, matrices: usize, c: usize, co: usize) -> f64 {
-    let flops_per_ns = 14.0 * kernels(isa).lanes as f64;
-    let elements = (matrices * c * co) as f64;
-    (2.0 * rows as f64 * elements / flops_per_ns).max(4.0 * elements / BYTES_PER_NS)
-}
-
-/// What one core reads from memory.
+/// What one core reads from memory while the other does too.
 const BYTES_PER_NS: f64 = 20.0;
+
+/// What the transforms take for each element of a transformed input or output: out of L2 and into it.
+const TRANSFORM_NS: f64 = 0.08;
+
+/// Channels whose products take as long as the start and the end of a tile's sums.
+const TILE_STEPS: usize = 8;
+
+/// Nanoseconds that one core takes for `rows` rows by each of `matrices` matrices of `c` by `co`, in tiles that take
+/// `extra` steps more than they have channels: arithmetic, or reading the matrices once, whichever is longer.
+fn multiply_ns(isa: Isa, rows: usize, matrices: usize, c: usize, co: usize, extra: usize) -> f64 {
+    let flops_per_ns = 14.0 * kernels(isa).lanes as f64;
+    let flops = 2.0 * (rows * matrices * (c + extra) * co) as f64;
+    (flops / flops_per_ns).max((4 * matrices * c * co) as f64 / BYTES_PER_NS)
+}
 
 /// Where the transformed input of a block of tiles lies: floats from one tile and from one position to the next.
 #[derive(Clone, Copy)]
@@ -118,11 +133,11 @@ impl Winograd {
         self.g.n * self.rows * self.cols
     }
 
-    /// Nanoseconds that one core takes, by the same estimate as the definition's: the transforms move each element of
-    /// the transformed input and output out of and into L2.
-    fn cost(&self) -> f64 {
-        let moved = self.positions() * self.tiles() * (self.g.c + self.g.co);
-        cost(self.isa, self.tiles(), self.positions(), self.g.c, self.g.co) + 0.08 * moved as f64
+    /// Nanoseconds that one core takes, by the estimate that the definition is measured with.
+    fn ns(&self) -> f64 {
+        let Conv2d { c, co, .. } = self.g;
+        let moved = self.positions() * self.tiles() * (c.next_multiple_of(16) + co);
+        multiply_ns(self.isa, self.tiles(), self.positions(), c, co, TILE_STEPS) + TRANSFORM_NS * moved as f64
     }
 
     /// Elements of the transformed filter.

@@ -322,6 +322,14 @@ pub(crate) unsafe fn multiply_block(
                 (wide, kernel) = (count, k);
             }
             t.cols = (b.n - col).min(wide * kernels.panel);
+            if let (ASource::Lines { stride, .. }, true) =
+                (a, panel == columns.start && step.first && step.last)
+            {
+                // In the first panel, the rows of the next tile are further away than the next panel.
+                // SAFETY: the caller's contract.
+                t.ahead = unsafe { *t.a }.wrapping_add(t.a_off + mr * stride);
+                t.ahead_step = (mr * stride / (len * segs).max(1)).min(16);
+            }
             // SAFETY: `kernels(isa)` holds only kernels that isa proves; pointers by the caller's contract.
             unsafe {
                 kernel(&t);
