@@ -103,7 +103,9 @@ class HeadAttention(Layer):
         )
         gate = self._gate_dense(query) if self.use_gate else None
         query, key, value = self._query_dense(query), self._key_dense(key), self._value_dense(value)
-        outputs, scores = self._compute_attention(query, key, value, mask, training, return_attention_scores)
+        # Only where it is asked for: a subclass may not know this argument.
+        extra = {"return_attention_scores": True} if return_attention_scores else {}
+        outputs, scores = self._compute_attention(query, key, value, mask, training, **extra)
         outputs = self._output_dense(outputs if gate is None else outputs * gate)
         return (outputs, scores) if return_attention_scores else outputs
 
