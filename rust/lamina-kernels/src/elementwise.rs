@@ -17,7 +17,7 @@ pub use ops::{Binary, Unary};
 pub use program::{Instr, Program};
 
 use crate::{Isa, scratch, threads};
-use tile::{Output, ROOM, TILE, interpret};
+use tile::{Output, PATTERN, ROOM, TILE, interpret};
 
 /// An operand's elements, converted to f32 where they are loaded.
 #[derive(Clone, Copy, Debug)]
@@ -174,7 +174,7 @@ pub fn run(isa: Isa, program: &Program, n: usize, ins: &[(In<'_>, Access)], outs
     let chunk = n.div_ceil(tasks).next_multiple_of(TILE);
     threads::run(n.div_ceil(chunk.max(1)), |task| {
         let (start, end) = (task * chunk, n.min((task + 1) * chunk));
-        scratch::with_uninit(program.registers() * ROOM, |tiles| {
+        scratch::with_uninit(program.registers() * ROOM + ins.len() * PATTERN, |tiles| {
             // Inputs and outputs were checked to hold n elements, and chunks do not overlap.
             interpret(isa, program, ins, outputs, tiles, start, end);
         });

@@ -302,3 +302,37 @@ fn short_inputs_are_refused() {
         Program::new(&[Instr::Load { dst: 0, input: 0 }, Instr::Store { src: 0, output: 0 }]).unwrap();
     run(Isa::best(), &program, 4, &[(In::F32(&[0.0; 3]), Access::Full)], &mut [Out::F32(&mut [0.0; 4])]);
 }
+
+/// Short rows used many times are laid out once for all tiles: blocks that no tile divides, several in a task.
+#[test]
+fn a_short_row_under_a_tall_matrix() {
+    let program = Program::new(&[
+        Instr::Load { dst: 0, input: 0 },
+        Instr::Load { dst: 1, input: 1 },
+        Instr::Binary { op: Binary::Mul, dst: 0, a: 0, b: 1 },
+        Instr::Load { dst: 1, input: 2 },
+        Instr::Binary { op: Binary::Add, dst: 0, a: 0, b: 1 },
+        Instr::Store { src: 0, output: 0 },
+    ])
+    .unwrap();
+    for (outer, repeat, inner) in [(3, 4097, 2), (1, 5000, 3), (3, 101, 96), (2, 40, 512), (2, 40, 513)] {
+        let n = outer * repeat * inner;
+        let (x, rows) = (values(n, 1), values(outer * inner, 2));
+        let counts: Vec<u8> = (0..inner).map(|i| (i % 250) as u8).collect();
+        let want: Vec<f32> = (0..n)
+            .map(|i| x[i] * rows[i / (inner * repeat) * inner + i % inner] + f32::from(counts[i % inner]))
+            .collect();
+        for isa in Isa::available() {
+            let mut y = vec![0.0; n];
+            let ins = [
+                (In::F32(&x), Access::Full),
+                (In::F32(&rows), Access::Broadcast { inner, repeat }),
+                (In::U8(&counts), Access::Broadcast { inner, repeat: outer * repeat }),
+            ];
+            run(isa, &program, n, &ins, &mut [Out::F32(&mut y)]);
+            for i in 0..n {
+                assert!(y[i] == want[i] || y[i].is_nan() && want[i].is_nan(), "{isa:?} {inner} at {i}");
+            }
+        }
+    }
+}

@@ -18,6 +18,9 @@ pub(super) const LANES: usize = 16;
 /// read the one and write the other.
 pub(super) const ROOM: usize = LANES + TILE;
 
+/// What an input owns: the row of a broadcast operand over and over, as far as a tile that begins anywhere in it.
+pub(super) const PATTERN: usize = 2 * TILE;
+
 /// Where an output's elements are.
 #[derive(Clone, Copy)]
 pub(super) enum Output {
@@ -46,7 +49,7 @@ struct Place {
 
 /// Runs the program over elements `start..end`.
 ///
-/// `tiles` has room for `ROOM` numbers per register. The caller has checked that every input covers
+/// `tiles` has room for `ROOM` numbers per register and `PATTERN` per input. The caller has checked that every input covers
 /// `end` elements and every output has them, and that nobody else touches this range of the outputs.
 pub(super) fn interpret(
     isa: Isa,
@@ -57,8 +60,11 @@ pub(super) fn interpret(
     start: usize,
     end: usize,
 ) {
-    assert!(tiles.len() >= program.registers() * ROOM);
+    assert!(tiles.len() >= program.registers() * ROOM + ins.len() * PATTERN);
     let tiles = tiles.as_mut_ptr().cast::<f32>();
+    let patterns = tiles.wrapping_add(program.registers() * ROOM);
+    // The block of each broadcast input, counted from 1, whose row its pattern holds.
+    let mut filled = [0; PATTERNS];
     // Left uninitialised: to clear it would cost more than a small program runs.
     let mut regs = [MaybeUninit::<Value>::uninit(); Program::REGISTERS];
     let mut at = start;
@@ -81,7 +87,22 @@ pub(super) fn interpret(
                 match step.instr {
                     Instr::Load { dst, input } => {
                         let (data, access) = ins[input as usize];
-                        regs[dst as usize].write(load(isa, data, access, place, own(dst)));
+                        let value = match (access, filled.get_mut(input as usize)) {
+                            (Access::Broadcast { inner, repeat }, Some(filled))
+                                if patterned(inner, repeat, place) =>
+                            {
+                                let (block, pattern) =
+                                    (at / (inner * repeat), patterns.add(input as usize * PATTERN));
+                                if *filled != block + 1 {
+                                    *filled = block + 1;
+                                    let out = std::slice::from_raw_parts_mut(pattern, inner + TILE);
+                                    periodic(isa, data, block * inner, inner, 0, out);
+                                }
+                                Value { ptr: pattern.add(at % inner), uniform: false }
+                            }
+                            _ => load(isa, data, access, place, own(dst)),
+                        };
+                        regs[dst as usize].write(value);
                     }
                     Instr::LoadOut { dst, output } => {
                         let tile = tile(dst);
@@ -141,6 +162,15 @@ unsafe fn splat(x: f32, own: *mut f32) -> Value {
     // SAFETY: the caller's contract.
     unsafe { own.cast::<[f32; LANES]>().write([x; LANES]) };
     Value { ptr: own, uniform: true }
+}
+
+/// Inputs that may have a pattern.
+const PATTERNS: usize = 16;
+
+/// Whether a tile reads a short row again and again, as its neighbours do.
+fn patterned(inner: usize, repeat: usize, Place { at, len }: Place) -> bool {
+    let block = inner * repeat;
+    (2..=TILE).contains(&inner) && block >= 8 * TILE && at / block == (at + len - 1) / block
 }
 
 /// Elements `place` of an input: where they lie, or converted or gathered into a register's `own` memory.
