@@ -16,8 +16,8 @@
 //! | 64 | 1.4e-6 | 5e-6 |
 //! | 512 | 3.2e-6 | 1.6e-5 |
 //!
-//! The definition in float32, summed in one chain, has about 3e-6 and 8e-6. Over the largest output instead, m = 4 has 4e-6
-//! with 512 channels.
+//! The definition in float32, summed in one chain, has about 3e-6 and 8e-6. Over the largest output instead, m = 4 has
+//! 4e-6 with 512 channels.
 //!
 //! Formulas: Lavin and Gray, "Fast algorithms for convolutional neural networks" (2016); the points after Barabasz et
 //! al., "Error analysis and improving the accuracy of Winograd convolution" (2020).
@@ -50,8 +50,8 @@ const TASK_NS: usize = 20_000;
 
 /// A forward convolution, planned for one geometry.
 ///
-/// Blocks of tiles are transformed into a strip `[position][tile][channel]`; then each panel of filters goes through all
-/// positions and back through the inverse transform while its sums are in L2. Blocks and panels are independent, and
+/// Blocks of tiles are transformed into a strip `[position][tile][channel]`; then each panel of filters goes through
+/// all positions and back through the inverse transform while its sums are in L2. Blocks and panels are independent, and
 /// each sum is one chain in the order of the channels: the bits depend on neither cut.
 #[derive(Clone, Debug)]
 pub(crate) struct Winograd {
