@@ -66,14 +66,21 @@ class Model(Trainer, Layer):
     # Set by models made of lamina's own layers: a trace loses no side effect of their calls.
     _can_compile_calls = False
 
-    # The engine's own entry for `model(array)`, and the count of edits at which it is good.
-    _short_call, _short_edits = None, -1
+    # The count of edits at which the engine's own entry for `model(array)` is good, and that entry.
+    _short = -1, None
 
     def __call__(self, *args, **kwargs):
         try:
-            if self._short_edits == Edits.count and len(args) == 1 and not kwargs and not _is_special(state):
+            # Attributes of a layer are not free to look up, nor are those of a thread: as few as can be.
+            edits, short = self._short
+            if (
+                edits == Edits.count
+                and len(args) == 1
+                and not kwargs
+                and not (state.call or state.eager or state.redirect)
+            ):
                 try:
-                    outputs = self._short_call(args[0])
+                    outputs = short(args[0])
                 except IndexError:  # an id outside its table: layer by layer, the call says which
                     outputs = None
                 if outputs is not None:
@@ -130,7 +137,7 @@ class Model(Trainer, Layer):
         if masks is None and not losses and training is None and not tree.is_nested(outputs):
             entry = function.only_function()
             if entry is not None:
-                self.__dict__.update(_short_call=entry.try_call, _short_edits=Edits.count)
+                self.__dict__["_short"] = Edits.count, entry.try_call
         return outputs
 
     # ------------------------------------------------------------------------------------------- building
@@ -356,8 +363,7 @@ class Model(Trainer, Layer):
             "_call_functions",
             "_flat_layers",
             "_traced_edits",
-            "_short_call",
-            "_short_edits",
+            "_short",
             "_short_predict",
             "_short_steps",
             "train_function",
@@ -365,11 +371,6 @@ class Model(Trainer, Layer):
             "predict_function",
         )
         return {k: v for k, v in super().__getstate__().items() if k not in made}
-
-
-def _is_special(state):
-    """Whether something on this thread changes what a call means."""
-    return state.call or state.eager or state.tapes or state.redirect or state.stateless
 
 
 def _traced_call(model, training, inputs):

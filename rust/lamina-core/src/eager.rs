@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::ops::Op;
-use crate::plan::{Plan, Traced};
+use crate::plan::{Plan, Results, Traced};
 use crate::shape::Type;
 use crate::tensor::Tensor;
 use lamina_kernels::Isa;
@@ -18,7 +18,7 @@ type Key = (Op, Vec<Type>);
 static CACHE: LazyLock<Mutex<FxHashMap<Key, Arc<Plan>>>> = LazyLock::new(Mutex::default);
 
 /// The results of `op` on these operands, computed now.
-pub fn run(op: &Op, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+pub fn run(op: &Op, inputs: &[Tensor]) -> Result<Results> {
     let key = (op.clone(), inputs.iter().map(Tensor::ty).collect::<Vec<_>>());
     let cached = CACHE.lock().unwrap_or_else(|p| p.into_inner()).get(&key).cloned();
     let plan = match cached {

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::passes::batch::rows_are_apart;
-use crate::plan::{Plan, Traced};
+use crate::plan::{Plan, Results, Traced};
 use crate::shape::{Type, show};
 use crate::tensor::Tensor;
 use lamina_kernels::Isa;
@@ -44,7 +44,7 @@ impl Function {
     }
 
     /// Runs on these operands: plans first, where these shapes are new.
-    pub fn call(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+    pub fn call(&self, inputs: &[Tensor]) -> Result<Results> {
         self.plan_for(inputs)?.run(inputs)
     }
 

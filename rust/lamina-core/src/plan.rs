@@ -17,7 +17,7 @@ use crate::variable::Variable;
 use lamina_kernels::Isa;
 use lamina_kernels::memory::{AlignedBytes, Span, Views};
 use planner::Planner;
-pub use run::StepTime;
+pub use run::{Results, StepTime};
 use rustc_hash::FxHashMap;
 use std::sync::{Arc, Mutex};
 

@@ -160,30 +160,47 @@ struct RawBlock {
 
 /// The memory blocks of one run of a plan. Steps borrow views from it, one step at a time.
 pub struct Frame<'a> {
-    blocks: Vec<RawBlock>,
+    /// The first few blocks: a small plan allocates nothing for its frame.
+    first: [RawBlock; FIRST],
+    count: usize,
+    others: Vec<RawBlock>,
     life: std::marker::PhantomData<&'a mut [u8]>,
 }
 
-impl<'a> Frame<'a> {
-    /// A frame with room for `n` blocks.
-    pub fn with_capacity(n: usize) -> Self {
-        Frame { blocks: Vec::with_capacity(n), life: std::marker::PhantomData }
-    }
+const FIRST: usize = 8;
 
+impl Default for Frame<'_> {
+    fn default() -> Self {
+        let none = RawBlock { ptr: std::ptr::null_mut(), len: 0, writable: false };
+        Frame { first: [none; FIRST], count: 0, others: Vec::new(), life: std::marker::PhantomData }
+    }
+}
+
+impl<'a> Frame<'a> {
     /// Lends a block; its index is the number of blocks lent before.
     pub fn push(&mut self, block: Block<'a>) {
-        self.blocks.push(match block {
+        let block = match block {
             // A shared block is never written: `views` refuses.
             Block::Shared(s) => RawBlock { ptr: s.as_ptr().cast_mut(), len: s.len(), writable: false },
             Block::Mut(s) => RawBlock { ptr: s.as_mut_ptr(), len: s.len(), writable: true },
-        });
+        };
+        match self.first.get_mut(self.count) {
+            Some(slot) => *slot = block,
+            None => self.others.push(block),
+        }
+        self.count += 1;
+    }
+
+    fn block(&self, i: usize) -> RawBlock {
+        assert!(i < self.count, "a step's view is of a block that was not lent");
+        if i < FIRST { self.first[i] } else { self.others[i - FIRST] }
     }
 
     /// Calls `body` with the read views and the written views of one step.
     pub fn with<R>(&mut self, views: &Views, body: impl FnOnce(&[&[u8]], &mut [&mut [u8]]) -> R) -> R {
         const INLINE: usize = 12;
         let find = |span: &Span| {
-            let block = self.blocks[span.block as usize];
+            let block = self.block(span.block as usize);
             assert!(
                 span.start <= block.len && span.len <= block.len - span.start,
                 "a step's view leaves its block"
@@ -253,7 +270,7 @@ mod tests {
     fn a_step_reads_and_writes_one_arena() {
         let mut arena = AlignedBytes::zeroed(16);
         arena[0] = 7;
-        let mut frame = Frame::with_capacity(1);
+        let mut frame = Frame::default();
         frame.push(Block::Mut(&mut arena));
         let span = |start, len| Span { block: 0, start, len };
         let views = Views::new(vec![span(0, 1)], vec![span(8, 1)]).unwrap();

@@ -12,7 +12,7 @@ use std::sync::Mutex;
 /// The thread count is one for the whole process: tests that set it take turns.
 static THREADS: Mutex<()> = Mutex::new(());
 
-fn call(op: &Op, inputs: &[Tensor], isa: Isa) -> Vec<Tensor> {
+fn call(op: &Op, inputs: &[Tensor], isa: Isa) -> crate::plan::Results {
     let types: Vec<Type> = inputs.iter().map(Tensor::ty).collect();
     let traced = single(op, &types).unwrap_or_else(|e| panic!("{e}"));
     Function::with_isa(traced, isa).call(inputs).unwrap_or_else(|e| panic!("{e}"))

@@ -34,6 +34,9 @@ pub struct Statics {
     versions: Vec<u64>,
 }
 
+/// What a run gives back. Most models have one result: no list is allocated for it.
+pub type Results = SmallVec<[Tensor; 2]>;
+
 /// How the steps are run: as they are, or one by one beside a clock.
 type Walk<'a> = dyn FnMut(&[Step], &mut Frame<'_>) -> Result<()> + 'a;
 
@@ -46,7 +49,7 @@ impl Plan {
     /// Runs the plan on operands of exactly the types it was made for.
     ///
     /// Variables change only here, and only as a whole: an error leaves the step's updates undone.
-    pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+    pub fn run(&self, inputs: &[Tensor]) -> Result<Results> {
         self.run_by(inputs, &mut walk)
     }
 
@@ -74,8 +77,8 @@ impl Plan {
         Ok(times)
     }
 
-    fn run_by(&self, inputs: &[Tensor], walk: &mut Walk<'_>) -> Result<Vec<Tensor>> {
-        let mut buffers: Vec<AlignedBytes> =
+    fn run_by(&self, inputs: &[Tensor], walk: &mut Walk<'_>) -> Result<Results> {
+        let mut buffers: SmallVec<[AlignedBytes; 2]> =
             self.outputs.iter().map(|ty| AlignedBytes::zeroed(ty.bytes())).collect();
         {
             let ins: SmallVec<[&[u8]; 4]> = inputs.iter().map(Tensor::bytes).collect();
@@ -121,7 +124,7 @@ impl Plan {
             })
             .collect();
         let result = {
-            let mut frame = Frame::with_capacity(2 + inputs.len() + outputs.len() + guards.len());
+            let mut frame = Frame::default();
             frame.push(Block::Mut(&mut arena));
             frame.push(Block::Shared(statics.as_ref().map_or(&[], |s| &s.bytes)));
             inputs.iter().for_each(|bytes| frame.push(Block::Shared(bytes)));
@@ -179,7 +182,7 @@ impl Plan {
         let mut temporary = AlignedBytes::zeroed(self.temporary_bytes);
         {
             let Blocks { inputs, outputs, .. } = self.blocks;
-            let mut frame = Frame::with_capacity(2 + inputs + outputs + guards.len());
+            let mut frame = Frame::default();
             frame.push(Block::Mut(&mut temporary));
             frame.push(Block::Mut(&mut bytes));
             (0..inputs).for_each(|_| frame.push(Block::Shared(&[])));
