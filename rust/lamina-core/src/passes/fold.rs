@@ -2,22 +2,24 @@
 //!
 //! `conv(x, K) * s` is `conv(x, K s)` where `s` has one value per output channel. Both K and s must be static, so that
 //! the product is computed once, in the plan's prologue. Likewise two biases in a row are one, and zeros put around an image
-//! before a convolution are the convolution's own padding.
+//! before a convolution, or around what is never negative before a maximum, are that op's own padding.
 
 use super::uses;
 use crate::dtype::DType;
 use crate::error::{Result, ShapeError};
 use crate::graph::{Graph, Value};
+use crate::ops::activation::Activation;
 use crate::ops::conv::{Conv, Mixing};
-use crate::ops::elementwise::Binary;
+use crate::ops::elementwise::{Binary, Unary};
 use crate::ops::index::{Margin, Pad};
 use crate::ops::matmul::MatMul;
 use crate::ops::movement::Reshape;
+use crate::ops::pool::{Pool, PoolKind};
 use crate::ops::source::Source;
 use crate::ops::window::{Padding, Slide};
 use crate::ops::{Op, OpDef};
 use crate::plan::Traced;
-use lamina_kernels::elementwise::Binary as B;
+use lamina_kernels::elementwise::{Binary as B, Unary as U};
 use rustc_hash::FxHashMap;
 use smallvec::smallvec;
 
@@ -36,7 +38,19 @@ pub fn run(traced: Traced) -> Result<Traced> {
                 Some(v) => Some(v),
                 None => fold.join_biases(g, b, a)?,
             },
-            (Op::Conv(conv), &[x, kernel]) => fold.absorb_padding(g, conv, x, kernel)?,
+            (Op::Conv(conv), &[x, kernel]) => match fold.absorb_padding(g, &conv.slide, x) {
+                Some((image, slide)) => Some(g.add(Conv { slide, ..*conv }, &[image, kernel])?),
+                None => None,
+            },
+            (Op::Pool(pool @ Pool { kind: PoolKind::Max, window, .. }), &[x]) => {
+                match fold.absorb_padding(g, &pool.slide, x) {
+                    // Every window then sees a number of its own, at least the 0 that it loses.
+                    Some((image, slide)) if is_positive(g, image) && narrower(&slide, window) => {
+                        Some(g.add(Pool { slide, ..*pool }, &[image])?)
+                    }
+                    _ => None,
+                }
+            }
             _ => None,
         };
         let new = match folded {
@@ -103,28 +117,20 @@ impl Fold {
         Ok(None)
     }
 
-    /// A convolution of an image with zeros around it, as a convolution that pads.
-    fn absorb_padding(
-        &mut self,
-        g: &mut Graph,
-        conv: &Conv,
-        x: Value,
-        kernel: Value,
-    ) -> Result<Option<Value>, ShapeError> {
-        let Op::Pad(Pad { widths, margin: Margin::Constant(zero) }) = g.op(x) else { return Ok(None) };
-        let own = match conv.slide.padding {
+    /// The image in a value that is an image with zeros around it, and the padding that stands for them.
+    fn absorb_padding(&self, g: &Graph, slide: &Slide, x: Value) -> Option<(Value, Slide)> {
+        let Op::Pad(Pad { widths, margin: Margin::Constant(zero) }) = g.op(x) else { return None };
+        let own = match slide.padding {
             Padding::Valid => [(0, 0); 2],
             Padding::Explicit(around) => around,
-            Padding::Same => return Ok(None),
+            Padding::Same => return None,
         };
         let alone = self.single.get(&x).copied().unwrap_or(false);
         if zero.get() != 0.0 || widths[0] != (0, 0) || widths[3] != (0, 0) || !alone {
-            return Ok(None);
+            return None;
         }
         let around = [0, 1].map(|i| (own[i].0 + widths[1 + i].0, own[i].1 + widths[1 + i].1));
-        let slide = Slide { padding: Padding::Explicit(around), ..conv.slide };
-        let image = g.node(x).inputs[0];
-        g.add(Conv { slide, ..*conv }, &[image, kernel]).map(Some)
+        Some((g.node(x).inputs[0], Slide { padding: Padding::Explicit(around), ..*slide }))
     }
 
     /// `v * s`, with the scale moved into the weights that made `v`.
@@ -171,5 +177,67 @@ impl Fold {
         let kernel = g.mul(node.inputs[1], s)?;
         debug_assert_eq!(node.op.name(), g.op(v).name());
         g.add(node.op, &[node.inputs[0], kernel]).map(Some)
+    }
+}
+
+/// Whether a value has no element below 0.
+fn is_positive(g: &Graph, v: Value) -> bool {
+    matches!(g.op(v), Op::Unary(Unary(U::Relu)) | Op::Activation(Activation::Relu6))
+}
+
+/// Whether the padding is narrower than the window.
+fn narrower(slide: &Slide, window: &[usize; 2]) -> bool {
+    let Padding::Explicit(around) = slide.padding else { return false };
+    around.iter().zip(window).all(|(around, &window)| around.0.max(around.1) < window)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Tensor;
+    use crate::function::Function;
+    use crate::ops::Real;
+    use crate::passes::{optimise, specialise};
+    use crate::shape::Type;
+
+    /// `max_pool(pad(x))` or, with `relu`, of what relu gives.
+    fn pooled(relu: bool) -> Traced {
+        let mut g = Graph::new();
+        let mut x = g.input(Type::known(DType::F32, &[1, 5, 4, 2]));
+        if relu {
+            x = g.add(Unary(U::Relu), &[x]).unwrap();
+        }
+        let widths = smallvec![(0, 0), (1, 1), (1, 1), (0, 0)];
+        let padded = g.add(Pad { widths, margin: Margin::Constant(Real::new(0.0)) }, &[x]).unwrap();
+        let y = g.add(Pool::new(PoolKind::Max, [3, 3], [2, 2], Padding::Valid), &[padded]).unwrap();
+        Traced { graph: g, outputs: vec![y], updates: vec![] }
+    }
+
+    #[test]
+    fn zeros_around_a_maximum_are_its_padding_where_nothing_is_negative() {
+        let numbers: Vec<f32> = (0..40).map(|i| (i * 37 % 41) as f32 - 38.0).collect();
+        let x = Tensor::from_slice(&[1, 5, 4, 2], &numbers);
+        for relu in [false, true] {
+            let traced = pooled(relu);
+            let plain = specialise(&traced, &[x.ty()]).unwrap();
+            let best = optimise(plain.clone()).unwrap();
+            let live = best.graph.live(best.roots());
+            let pads =
+                best.graph.nodes().iter().zip(live).filter(|(n, l)| *l && n.op.name() == "pad").count();
+            assert_eq!(pads, usize::from(!relu));
+            let y = Function::new(traced).call(&[x.clone()]).unwrap();
+            let at = |y: isize, x: isize, c: usize| match (0..5).contains(&y) && (0..4).contains(&x) {
+                true if relu => numbers[(y * 4 + x) as usize * 2 + c].max(0.0),
+                true => numbers[(y * 4 + x) as usize * 2 + c],
+                false => 0.0,
+            };
+            let want: Vec<f32> = (0..3 * 2 * 2)
+                .map(|i| {
+                    let (top, left, c) = (i as isize / 4 * 2 - 1, i as isize / 2 % 2 * 2 - 1, i % 2);
+                    (0..9).map(|k| at(top + k / 3, left + k % 3, c)).fold(f32::NEG_INFINITY, f32::max)
+                })
+                .collect();
+            assert_eq!(y[0].as_slice::<f32>(), want);
+        }
     }
 }
