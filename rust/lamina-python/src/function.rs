@@ -6,6 +6,7 @@ use crate::operand::{Operand, concrete};
 use crate::tape::is_recording;
 use crate::tensor::PyTensor;
 use crate::trace::open_trace;
+use lamina_core::plan::Results;
 use lamina_core::{Function, Tensor, Type};
 use numpy::PyUntypedArray;
 use pyo3::prelude::*;
@@ -40,13 +41,13 @@ impl PyFunction {
         Ok(tensors)
     }
 
-    fn run(&self, inputs: &Bound<'_, PyTuple>) -> PyResult<Vec<Tensor>> {
+    fn run(&self, inputs: &Bound<'_, PyTuple>) -> PyResult<Results> {
         let py = inputs.py();
         let tensors = self.inputs(inputs)?;
         self.run_on(py, &tensors)
     }
 
-    fn run_on(&self, py: Python<'_>, tensors: &[Tensor]) -> PyResult<Vec<Tensor>> {
+    fn run_on(&self, py: Python<'_>, tensors: &[Tensor]) -> PyResult<Results> {
         let plan = self.function.plan_for(tensors).or_py(py)?;
         let run = || plan.run(tensors);
         if plan.is_small() { run() } else { py.detach(run) }.or_py(py)
