@@ -16,7 +16,7 @@ pub struct ExpandedConv {
 
 impl ExpandedConv {
     /// One op for a pointwise convolution by `kernel` and the depthwise one that reads it, where that is faster:
-    /// the first has few inputs, so that its result is large beside its work.
+    /// the result of the first is large beside its weights.
     pub fn of(expand: Conv, conv: Conv, x: &Type, kernel: &Type, conv_kernel: &Type) -> Option<ExpandedConv> {
         let op = ExpandedConv { expand, conv };
         let float = [x, kernel, conv_kernel].iter().all(|ty| ty.dtype == DType::F32);
@@ -25,7 +25,9 @@ impl ExpandedConv {
             return None;
         }
         let (first, second) = op.geometries(x, kernel, conv_kernel).ok()?;
-        (is_depthwise(&second) && Expanded::fits(&first, &second)).then_some(op)
+        // With fewer pixels the weights are what is read, and the plain multiply fetches them ahead.
+        let pays = first.h * first.w > first.c;
+        (pays && is_depthwise(&second) && Expanded::fits(&first, &second)).then_some(op)
     }
 
     fn geometries(
