@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 import lamina
+from lamina.models.costs import model_cost
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "peers"))
 from models import cnn, mlp, text_cnn, tiny
@@ -65,5 +66,15 @@ def main():
         line(f"train step {name}, batch {batch}", median(partial(model.train_on_batch, x, y)))
 
 
+def memory():
+    """Intermediate values of the larger models: the plan's arena beside the bytes that are alive at once."""
+    for name, build, batches in (("CNN 28x28", cnn, (1, 256)), ("text CNN", text_cnn, (1, 64))):
+        for batch in batches:
+            found = model_cost(build(lamina), batch)
+            arena, alive = found.arena_bytes / 1e6, found.live_bytes / 1e6
+            print(f"memory {name}, batch {batch}: arena {arena:.2f} MB, alive at once {alive:.2f} MB")
+
+
 if __name__ == "__main__":
     main()
+    memory()

@@ -84,6 +84,14 @@ def test_flops_of_published_networks(build, weights, multiply_adds):
     )
 
 
+@pytest.mark.parametrize("build", [resnet50, mobilenet_v2])
+def test_memory_at_a_large_batch_is_near_what_is_alive_at_once(build):
+    one, many = model_cost(build()), model_cost(build(), 32)
+    assert many.live_bytes <= many.arena_bytes <= 1.3 * many.live_bytes
+    # A batch whose values would not stay in the cache runs in pieces: far from 32 times the memory.
+    assert many.arena_bytes < 16 * one.arena_bytes
+
+
 @pytest.mark.parametrize(
     ("layer", "shape", "flops", "output_bytes"),
     [

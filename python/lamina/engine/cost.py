@@ -2,6 +2,7 @@
 
 from lamina import _core, tree
 from lamina.engine import scope
+from lamina.engine.trace import ConcreteShapeNeeded
 
 
 class Cost:
@@ -9,18 +10,27 @@ class Cost:
 
     Attributes:
         flops: floating-point operations; a multiplication and an addition are two.
-        arena_bytes: bytes of the intermediate values that live at once, as the planner lays them out.
+        arena_bytes: bytes of the intermediate values, as the planner lays them out in one block.
+        live_bytes: bytes of those that are alive at once at the worst step: no layout needs less.
     """
 
-    def __init__(self, flops, arena_bytes):
-        self.flops, self.arena_bytes = flops, arena_bytes
+    def __init__(self, flops, arena_bytes, live_bytes):
+        self.flops, self.arena_bytes, self.live_bytes = flops, arena_bytes, live_bytes
 
 
-def cost(fn, shapes, dtypes):
-    """The `Cost` of `fn` on one tensor per shape. Every axis must be known, and the weights must exist."""
+def cost(fn, shapes, dtypes, batch_size):
+    """The `Cost` of `fn` on one tensor per shape, `None` in front being the batch. The weights must exist."""
+    known = [tuple(batch_size if d is None else d for d in shape) for shape in shapes]
+    try:
+        function = _trace(fn, shapes, dtypes)
+    except ConcreteShapeNeeded:  # the call asks for the size of the batch
+        function = _trace(fn, known, dtypes)
+    return Cost(function.flops(known), function.arena_bytes(known), function.live_bytes(known))
+
+
+def _trace(fn, shapes, dtypes):
     # As in shape inference, the penalties that layers add while they are called are not kept.
     with scope.fresh(), scope.flag("inferring"), _core.Graph() as graph:
         inputs = [graph.input(shape, dtype) for shape, dtype in zip(shapes, dtypes, strict=True)]
         outputs = [x for x in tree.flatten(fn(*inputs)) if isinstance(x, _core.SymbolicTensor)]
-        function = graph.function(outputs)
-    return Cost(function.flops(shapes), function.arena_bytes(shapes))
+        return graph.function(outputs)

@@ -129,11 +129,10 @@ def _known(shape, batch_size):
 
 
 def _cost(fn, shapes, dtypes, batch_size):
-    shapes = [_known(shape, batch_size) for shape in shapes]
-    if None in shapes:
+    if None in [_known(shape, batch_size) for shape in shapes]:
         return None
     try:
-        return cost(fn, shapes, dtypes)
+        return cost(fn, shapes, dtypes, batch_size)
     except (NotImplementedError, TypeError):  # a call that needs data, not symbols
         return None
 

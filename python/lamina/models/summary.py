@@ -188,6 +188,8 @@ def _cost_totals(model, flops, memory, batch_size):
         lines.append(_bold(" FLOPs as planned: ") + text + at)
     if memory:
         text = _shown(found and found.arena_bytes, readable_size)
+        if found:
+            text += f", of which {readable_size(found.live_bytes)} are alive at once"
         lines.append(_bold(" Memory of intermediate values: ") + text + at)
     return lines
 
