@@ -64,7 +64,7 @@ class ExplainedError(ValueError):
             parts.append(f"argument `{self.argument}`")
         if self.producer is not None:
             producers = self.producer if isinstance(self.producer, (list, tuple)) else [self.producer]
-            parts.append("fed by " + " and ".join(_named(p) for p in producers))
+            parts.append("fed by " + " and ".join(dict.fromkeys(_named(p) for p in producers)))
         return ", ".join(parts)
 
     def __reduce__(self):
@@ -144,8 +144,8 @@ class FileFormatError(ValueError):
     """A file is truncated, corrupted, foreign or unsafe; the message says what is wrong where."""
 
 
-# What Keras 1 called things. Too far from today's names to be guessed from their letters.
-_RENAMED = {
+# What Keras 1 called things, with the same meaning.
+LEGACY_NAMES = {
     "W_constraint": "kernel_constraint",
     "W_regularizer": "kernel_regularizer",
     "atrous_rate": "dilation_rate",
@@ -159,21 +159,22 @@ _RENAMED = {
     "lr": "learning_rate",
     "nb_epoch": "epochs",
     "nb_filter": "filters",
-    "nb_val_samples": "validation_steps",
     "output_dim": "units",
     "p": "rate",
     "pool_length": "pool_size",
-    "samples_per_epoch": "steps_per_epoch",
     "subsample": "strides",
     "subsample_length": "strides",
 }
+# And what stood in the place of something else.
+_REPLACED = {"nb_val_samples": "validation_steps", "samples_per_epoch": "steps_per_epoch"}
 
 
 def did_you_mean(name, known):
     """`" Did you mean 'relu'?"` when `name` looks like one of the `known` names, else `""`."""
     name, names = str(name), [str(k) for k in known]
-    if _RENAMED.get(name) in names:
-        return f" `{name}` is called `{_RENAMED[name]}`."
+    today = LEGACY_NAMES.get(name) or _REPLACED.get(name)
+    if today in names:
+        return f" `{name}` is called `{today}`."
     best = min(names, key=lambda known: _typos(name, known), default="")
     # A third of the letters may be wrong; names that begin alike may differ more.
     if best and (_typos(name, best) <= max(1, len(name) // 3) or _begins_like(name, best)):

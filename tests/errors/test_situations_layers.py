@@ -312,6 +312,43 @@ def test_legacy_shapes_are_taken_with_a_note(arguments, note):
 
 
 @pytest.mark.parametrize(
+    ("make", "today", "value"),
+    [
+        (lambda: layers.Dense(output_dim=3), "units", 3),
+        (lambda: layers.LSTM(output_dim=3), "units", 3),
+        (lambda: layers.Conv2D(nb_filter=3, kernel_size=2), "filters", 3),
+        (lambda: layers.Conv2D(3, 2, border_mode="same"), "padding", "same"),
+        (lambda: layers.Conv2D(3, 2, subsample=(2, 2)), "strides", (2, 2)),
+        (lambda: layers.Conv2D(3, 2, dim_ordering="th"), "data_format", "channels_first"),
+        (lambda: layers.Dense(3, bias=False), "use_bias", False),
+        (lambda: layers.Dropout(p=0.25), "rate", 0.25),
+    ],
+)
+def test_names_of_keras_1_are_taken_with_a_note(make, today, value):
+    with pytest.warns(UserWarning, match=f"is the legacy name of `{today}`"):
+        layer = make()
+    assert layer.get_config()[today] == value
+
+
+def test_names_of_keras_1_in_training():
+    with pytest.warns(UserWarning, match="`lr` is the legacy name of `learning_rate`"):
+        optimizer = lamina.optimizers.SGD(lr=0.5)
+    assert float(optimizer.learning_rate) == 0.5
+    with pytest.warns(UserWarning, match="`nb_epoch` is the legacy name of `epochs`"):
+        assert len(net().fit(zeros(2, 4), zeros(2, 1), nb_epoch=3, verbose=0).epoch) == 3
+
+
+def test_a_keyword_of_the_users_own_is_left_alone(recwarn):
+    class Own(layers.Dropout):
+        def __init__(self, p, rate=0.1, **kwargs):
+            super().__init__(rate, **kwargs)
+            self.p = p
+
+    assert Own(p=0.3).p == 0.3 and layers.Embedding(5, output_dim=3).output_dim == 3
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize(
     ("call", "words"),
     [
         (
@@ -319,10 +356,7 @@ def test_legacy_shapes_are_taken_with_a_note(arguments, note):
             "Dense: {'activaton': 'relu'}. Did you mean 'activation'?",
         ),
         (lambda: layers.Conv2D(3, 2, stride=2), "Did you mean 'strides'?"),
-        (lambda: layers.Dense(3, init="uniform"), "`init` is called `kernel_initializer`"),
-        (lambda: layers.Dense(output_dim=3), "`output_dim` is called `units`"),
-        (lambda: layers.Conv2D(nb_filter=3, kernel_size=2), "`nb_filter` is called `filters`"),
-        (lambda: layers.Conv2D(3, 2, border_mode="same"), "`border_mode` is called `padding`"),
+        (lambda: layers.Dense(units=3, output_dim=3), "`output_dim` is called `units`"),
         (lambda: layers.Dense(3, activation="rleu"), "rleu. Did you mean 'relu'?"),
         (lambda: layers.Activation("sigmod"), "sigmod. Did you mean 'sigmoid'?"),
         (lambda: layers.Dense(3, kernel_initializer="he_norml"), "Did you mean 'he_normal'?"),
@@ -331,7 +365,6 @@ def test_legacy_shapes_are_taken_with_a_note(arguments, note):
         (lambda: lamina.losses.get("binary_crosentropy"), "Did you mean 'binary_crossentropy'?"),
         (lambda: lamina.metrics.get("acuracy"), "Did you mean 'accuracy'?"),
         (lambda: lamina.optimizers.get("adma"), "Did you mean 'adam'?"),
-        (lambda: lamina.optimizers.Adam(lr=0.1), "`learning_rate`"),
         (lambda: lamina.optimizers.Adam(learning_rat=0.1), "Did you mean 'learning_rate'?"),
         (lambda: lamina.losses.Huber(detla=1.0), "Huber() got an unexpected keyword argument 'detla'. Did"),
         (lambda: lamina.metrics.Mean(nme="m"), "Did you mean 'name'?"),
@@ -343,7 +376,10 @@ def test_legacy_shapes_are_taken_with_a_note(arguments, note):
             lambda: net().fit(zeros(2, 4), zeros(2, 1), epoch=3),
             "fit() got an unexpected keyword argument 'epoch'",
         ),
-        (lambda: net().fit(zeros(2, 4), zeros(2, 1), nb_epoch=3), "`nb_epoch` is called `epochs`"),
+        (
+            lambda: net().fit(zeros(2, 4), zeros(2, 1), samples_per_epoch=3),
+            "`samples_per_epoch` is called `steps_per_epoch`",
+        ),
         (
             lambda: Input((3,), nam="x"),
             "Input() got an unexpected keyword argument 'nam'. Did you mean 'name'?",

@@ -158,10 +158,25 @@ def test_labels_for_one_output(way, reads):
     made = model("sparse", [layers.Dense(1)], "sparse_categorical_crossentropy")
     reads(
         lambda: way(made, zeros(8, 4), np.arange(8) % 2),
-        "`Dense(2)`",
+        '`Dense(1, activation="sigmoid")` with "binary_crossentropy"',
+        '`Dense(2, activation="softmax")`',
         first="label 1 at row 1",
         error=DataError,
     )
+
+
+@every_way
+def test_a_label_that_is_no_whole_number(way, reads):
+    made = classifier("sparse", "sparse_categorical_crossentropy", classes=3)
+    y = np.array([0, 1, 2, 1.5, 0, 0, 0, 0], "float32")
+    words = ("class ids are whole numbers", "mean_squared_error")
+    reads(lambda: way(made, zeros(8, 4), y), *words, first="label 1.5 at row 3", error=DataError)
+
+
+def test_class_ids_for_a_binary_loss_of_two_outputs(reads):
+    made = model("two", [layers.Dense(2, activation="softmax")], "binary_crossentropy")
+    words = '"sparse_categorical_crossentropy" for class ids from 0 to 1'
+    reads(lambda: made.fit(zeros(8, 4), np.arange(8) % 2), words, '`Dense(1, activation="sigmoid")`')
 
 
 def test_a_label_beyond_the_first_batch(reads):
@@ -274,12 +289,12 @@ def test_an_id_beyond_the_first_batch(reads):
 
 
 @pytest.mark.parametrize("wrong", [0.5, np.nan])
-@pytest.mark.parametrize("way", ["fit", "evaluate"])
+@pytest.mark.parametrize("way", ["fit", "evaluate", "train_on_batch"])
 def test_an_id_that_is_no_whole_number(way, wrong, reads):
     made, x = reader(), np.ones((8, 3))
     x[2, 1] = wrong
     reads(
-        lambda: getattr(made, way)(x, zeros(8, 1), verbose=0),
+        lambda: getattr(made, way)(x, zeros(8, 1)),
         "'table' (Embedding)",
         first=f"indices[2,1] = {wrong} is no whole number",
         error=DataError,
@@ -287,8 +302,21 @@ def test_an_id_that_is_no_whole_number(way, wrong, reads):
     )
 
 
+@pytest.mark.parametrize("way", ["predict", "predict_on_batch"])
+def test_whole_floats_are_ids_and_fractions_are_not(way, reads):
+    made = lamina.Sequential([Input((3,)), layers.Embedding(10, 4, name="table")])
+    predict = getattr(made, way)
+    ids = np.array([[1, 2, 3], [4, 5, 6]], "float32")
+    np.testing.assert_array_equal(predict(ids), made.layers[0].get_weights()[0][ids.astype(int)])
+    ids[1, 0] = 4.5
+    for _ in range(2):
+        reads(lambda: predict(ids), first="indices[1,0] = 4.5 is no whole number", error=DataError)
+
+
 def test_a_layer_alone(reads):
     layer = layers.Embedding(10, 4, name="table")
+    reads(lambda: layer(np.array([1.0, 2.5])), first="indices[1] = 2.5 is no whole number", error=DataError)
+    assert layer(np.array([1.0, 2.0])).shape == (2, 4)
     reads(lambda: layer(IDS), "`Embedding(16, 4)`", first="indices[1,1] = 12", error=DataError)
     assert layer(IDS % 10).shape == (3, 3, 4)
     assert layer(np.zeros((0, 3), "int32")).shape == (0, 3, 4)

@@ -159,3 +159,19 @@ def test_changing_trainable_after_compile_warns_once():
         model.fit(X, np.zeros(20), verbose=0)
     for a, b in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("method", ["fit", "evaluate"])
+def test_a_model_whose_call_returns_nothing(method):
+    class Silent(lamina.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(1)
+
+        def call(self, x):
+            self.dense(x)
+
+    model = Silent()
+    model.compile("sgd", "mse", metrics=["mae"])
+    with pytest.raises(ValueError, match=r"`call` returned None.*without `return`"):
+        getattr(model, method)(np.zeros((4, 3)), np.zeros((4, 1)), verbose=0)

@@ -272,3 +272,16 @@ def test_output_that_nobody_reads_is_no_error(folder):
     done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stderr == ""
     assert done.stdout == "0\n"
+
+
+def test_the_package_runs_as_the_command():
+    environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(lamina.__file__).parents[1])}
+
+    def run(*line):
+        line = [sys.executable, "-m", "lamina", *line]
+        done = subprocess.run(line, capture_output=True, text=True, env=environment)
+        return done.returncode, done.stdout, done.stderr
+
+    assert run("--version") == (0, f"lamina {lamina.__version__}\n", "")
+    status, out, err = run("summary", "no.json")
+    assert (status, out) == (2, "") and err.startswith("lamina summary: There is no file no.json.")

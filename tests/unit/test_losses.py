@@ -145,3 +145,15 @@ def test_names_and_pickle():
     assert losses.Huber().name == "huber_loss"
     again = pickle.loads(pickle.dumps(losses.Huber(delta=2.0)))
     assert again.get_config() == losses.Huber(delta=2.0).get_config()
+
+
+def test_a_loss_that_forgot_its_base():
+    class Bare(losses.Loss):
+        def __init__(self):
+            pass
+
+        def call(self, y_true, y_pred):
+            return ops.mean(y_true - y_pred)
+
+    with pytest.raises(RuntimeError, match=r"'Bare', you forgot to call `super\(\).__init__\(\)`"):
+        Bare()([1.0], [2.0])

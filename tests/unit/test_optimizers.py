@@ -280,7 +280,6 @@ def test_pickle():
         ({"use_ema": True, "ema_momentum": 1.5}, "ema_momentum"),
         ({"use_ema": True, "ema_overwrite_frequency": 0.5}, "ema_overwrite_frequency"),
         ({"momentum": 2.0}, "momentum"),
-        ({"lr": 0.1}, "learning_rate"),
         ({"foo": 1}, "not recognized"),
     ],
 )

@@ -12,7 +12,7 @@ import sys
 import warnings
 
 from lamina import config
-from lamina.errors import did_you_mean
+from lamina.errors import LEGACY_NAMES, did_you_mean
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
@@ -53,10 +53,14 @@ def _is_standard(file):
 
 
 def boundary(function):
-    """A function that a user calls: its errors are shortened, and a misspelt keyword gets its likely name."""
+    """A function that a user calls: its errors are shortened, a keyword of Keras 1 is taken with a note, and
+    a misspelt one gets its likely name.
+    """
 
     @functools.wraps(function)
     def wrapper(*args, **kwargs):
+        if not LEGACY_NAMES.keys().isdisjoint(kwargs) and function.__module__.startswith("lamina."):
+            kwargs = _modern(function, kwargs)
         try:
             return function(*args, **kwargs)
         except Exception as e:
@@ -65,6 +69,20 @@ def boundary(function):
             raise
 
     return wrapper
+
+
+def _modern(function, kwargs):
+    """`kwargs` with the names, and values, that Keras 1's have today."""
+    known, renamed = inspect.signature(function).parameters, {}
+    for name, value in kwargs.items():
+        today = LEGACY_NAMES.get(name)
+        if name not in known and today in known and today not in kwargs:
+            warn(f"`{name}` is the legacy name of `{today}`, and it works. In new code, write `{today}=`.")
+            if today == "data_format":
+                value = {"tf": "channels_last", "th": "channels_first"}.get(value, value)
+            name = today
+        renamed[name] = value
+    return renamed
 
 
 def explain_binding(error, function, args, kwargs):

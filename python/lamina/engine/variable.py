@@ -3,6 +3,10 @@
 Weights, optimizer slots, metric sums, seeds and counters are variables.
 """
 
+import functools
+import math
+import os
+
 import numpy as np
 
 from lamina import _core
@@ -10,7 +14,11 @@ from lamina.backend import standardize_dtype, standardize_shape
 from lamina.engine.keras_tensor import install_operators
 from lamina.engine.naming import auto_name
 from lamina.engine.scope import current_path, state
+from lamina.errors import ShapeError
 
+_BYTES = {"float64": 8, "int64": 8, "uint64": 8, "bool": 1, "int8": 1, "uint8": 1} | dict.fromkeys(
+    ("float16", "bfloat16", "int16", "uint16"), 2
+)
 _AGGREGATIONS = (None, "none", "mean", "sum", "only_first_replica")
 _SYNCHRONIZATIONS = (None, "none", "on_read", "on_write", "auto")
 
@@ -259,6 +267,31 @@ def _compatible(a, b):
     return len(a) == len(b) and all(i is None or j is None or i == j for i, j in zip(a, b, strict=True))
 
 
+def _refuse_too_large(shape, dtype):
+    """A weight that the memory of the machine cannot hold is a wrong shape, said before it is allocated."""
+    needed = math.prod(shape) * _BYTES.get(dtype, 4)
+    if needed > _memory():
+        raise ShapeError(
+            f"A weight of shape {shape} takes {needed / 1e9:,.0f} GB, and this machine has "
+            f"{_memory() / 1e9:,.0f} GB of memory.",
+            expected="weights that fit into memory",
+            cause="a layer's weights grow with the last axis of its input times its units"
+            if len(shape) == 2
+            else None,
+            fix="fewer units, or pooling and strides before `Flatten`" if len(shape) == 2 else None,
+            trail=True,
+        )
+
+
+@functools.cache
+def _memory():
+    """Bytes of memory that the machine has; without bound where it does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return math.inf
+
+
 def _initial_value(initializer, shape, dtype):
     """The first value as something the engine takes, and its dtype."""
     if isinstance(initializer, str):
@@ -277,6 +310,7 @@ def _initial_value(initializer, shape, dtype):
                 "Shapes used to initialize variables must be fully-defined (no `None` dimensions). Received: "
                 f"shape={shape}"
             )
+        _refuse_too_large(shape, dtype)
         value = _core.full(shape, 0, dtype) if state.abstract else initializer(shape, dtype=dtype)
     else:
         value = initializer

@@ -13,6 +13,7 @@ from lamina.engine.trail import add_trail
 from lamina.errors import ShapeError, did_you_mean
 from lamina.layers import call as calls
 from lamina.layers.call import default, is_default
+from lamina.layers.lost_axes import explain_lost_axes
 
 
 class LayerCall:
@@ -33,6 +34,10 @@ class LayerCall:
 
     def symbolic_call(self, *args, **kwargs):
         """The call on KerasTensors: builds the layer, finds the output shapes and remembers the call."""
+        if not self._allow_non_tensor_positional_args:
+            for x in tree.flatten(args):
+                if isinstance(x, Operation):
+                    raise ValueError(_not_a_tensor(self, x))
         arguments, was_built = self._call_info.bind(args, kwargs), self._built
         try:
             self._check_input(arguments)
@@ -75,7 +80,10 @@ class LayerCall:
         if error.layer is None:
             error.layer = self
         name_producers(error, args, kwargs)
-        add_trail(error, next((x for x in tree.flatten((args, kwargs)) if isinstance(x, KerasTensor)), None))
+        symbolic = [x for x in tree.flatten((args, kwargs)) if isinstance(x, KerasTensor)]
+        add_trail(error, next(iter(symbolic), None))
+        for x in symbolic:
+            explain_lost_axes(error, x)
         return error
 
     def _run(self, args, kwargs):

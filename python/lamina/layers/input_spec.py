@@ -107,7 +107,8 @@ def assert_input_compatibility(input_spec, inputs, layer_name, layer=None):
             history = getattr(x, "_keras_history", None)
             named = f" with name '{spec.name}'" if spec.name else ""
             layout = getattr(layer, "data_format", None)
-            cause, fix = _advice(spec, tuple(x.shape), layer)
+            maker = history.operation if history else None
+            cause, fix = _advice(spec, tuple(x.shape), layer, maker)
             raise ShapeError(
                 f"Input {index}{named} of layer '{layer_name}' is incompatible with the layer: {problem}. "
                 f"Full shape received: {tuple(x.shape)}",
@@ -115,7 +116,7 @@ def assert_input_compatibility(input_spec, inputs, layer_name, layer=None):
                 got=tuple(x.shape),
                 axes=_names(len(x.shape), spec, layout),
                 expected=_words(spec, layout),
-                producer=history[0] if history else None,
+                producer=maker,
                 cause=cause,
                 fix=fix,
             )
@@ -170,8 +171,11 @@ def _words(spec, layout):
     return ", ".join(words) or None
 
 
-def _advice(spec, shape, layer):
-    """(cause, fix): an axis is missing, or the channels stand where the other data format has them."""
+def _advice(spec, shape, layer, maker):
+    """(cause, fix): an axis is missing, or the channels stand where the other data format has them.
+
+    `maker` is the layer that made the value, or `None`.
+    """
     wanted, ndim, layout = spec.ndim or spec.min_ndim, len(shape), getattr(layer, "data_format", None)
     if wanted is not None and not spec.allow_last_axis_squeeze and ndim == wanted - 1:
         if ndim == 1:
@@ -182,10 +186,14 @@ def _advice(spec, shape, layer):
         sizes, index = ((*shape[1:], 1), "x[..., None]")
         if layout == "channels_first":
             sizes, index = (1, *shape[1:]), "x[:, None]"
-        return (
-            "the channel axis is missing",
-            f"`Input({sizes})` and `{index}` for one channel; `x[None]` if this is one sample",
-        )
+        fix = f"`Input({sizes})` and `{index}` for one channel; `x[None]` if this is one sample"
+        if maker is not None and type(maker).__name__ != "InputLayer":
+            fix = f"`Reshape({sizes})` before it, for one channel"
+        return "the channel axis is missing", fix
+    if wanted is not None and ndim == 2 and wanted > 3 and layout is not None and maker is not None:
+        sizes = [n for n in axis_names(wanted, layout) if n != "batch"]
+        equal = f" with {' * '.join(sizes)} = {shape[1]}" if shape[1] is not None else ""
+        return "each sample is one row of values", f"`Reshape(({', '.join(sizes)}))` before it{equal}"
     for axis, value in spec.axes.items():
         position = axis % ndim if -ndim <= axis < ndim else None
         other = {ndim - 1: 1, 1: ndim - 1}.get(position)

@@ -13,6 +13,7 @@ from lamina.engine.operation import Operation
 from lamina.engine.tracebacks import boundary, warn
 from lamina.engine.tracking import Tracker
 from lamina.engine.variable import Variable
+from lamina.errors import ShapeError
 from lamina.layers import call as calls
 from lamina.layers.call import default, is_default
 from lamina.layers.calling import LayerCall, forgot_super
@@ -307,16 +308,20 @@ class Layer(LayerCall, LayerState, Operation):
         dtype = self.variable_dtype if dtype is None else standardize_dtype(dtype)
         if initializer is None:
             initializer = "glorot_uniform" if "float" in dtype else "zeros"
-        with self._open_name_scope():
-            variable = Variable(
-                initializers.get(initializer),
-                shape=() if shape is None else shape,
-                dtype=dtype,
-                trainable=trainable,
-                autocast=autocast,
-                aggregation=aggregation,
-                name=name,
-            )
+        try:
+            with self._open_name_scope():
+                variable = Variable(
+                    initializers.get(initializer),
+                    shape=() if shape is None else shape,
+                    dtype=dtype,
+                    trainable=trainable,
+                    autocast=autocast,
+                    aggregation=aggregation,
+                    name=name,
+                )
+        except ShapeError as e:  # no shape, or one too large for the machine
+            e.layer, e.argument = self, name
+            raise
         variable.regularizer = regularizers.get(regularizer)
         variable.constraint = constraints.get(constraint)
         variable.overwrite_with_gradient = overwrite_with_gradient

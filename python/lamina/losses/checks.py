@@ -129,6 +129,12 @@ def _diagnose(name, target, output, kind):
                 '`loss="categorical_crossentropy"`, or pass one column of 0 and 1: `y.argmax(-1)`'
             )
         return f"the model puts out one value where the targets have {columns} columns", fix
+    if kind == "binary" and classes is not None and target in (output[:-1], (*output[:-1], 1)):
+        return (
+            f"one target for each row of {classes} outputs",
+            f'"sparse_categorical_crossentropy" for class ids from 0 to {classes - 1}, `Dense(1, '
+            f'activation="sigmoid")` for one answer, or targets of shape {output} for {classes} answers',
+        )
     if 0 < len(target) < len(output) or (len(target) == len(output) and target[-1] == 1):
         return (
             "broadcasting would compare each target with several outputs",
@@ -178,6 +184,8 @@ def check_labels(y_true, num_classes, name="sparse_categorical_crossentropy", ig
     """
     y_true = ops.convert_to_tensor(y_true)
     valid = ops.logical_and(ops.greater_equal(y_true, 0), ops.less(y_true, num_classes))
+    if "float" in y_true.dtype:
+        valid = ops.logical_and(valid, ops.equal(y_true, ops.floor(y_true)))
     if ignore_class is not None:
         valid = ops.logical_or(valid, ops.equal(y_true, ignore_class))
     if bool(ops.all(valid)):
@@ -187,9 +195,17 @@ def check_labels(y_true, num_classes, name="sparse_categorical_crossentropy", ig
     label = float(labels[position])
     label, most = (int(v) if v == v // 1 else v for v in (label, float(labels.max())))
     cause, fix = None, "renumber the labels from 0, or leave them out with `ignore_class`"
-    if isinstance(label, int) and label >= num_classes:
+    if label == most == num_classes == 1:
+        cause = "the output has one value, and the labels are 0 and 1"
+        fix = (
+            '`Dense(1, activation="sigmoid")` with "binary_crossentropy", or `Dense(2, activation="softmax")`'
+        )
+    elif isinstance(label, int) and label >= num_classes:
         cause = f"the largest label is {most}: with 0, that makes {most + 1} classes"
         fix = f"end the model in `Dense({most + 1})` for {most + 1} classes, or renumber the labels from 0"
+    elif label % 1 > 0:
+        cause = "class ids are whole numbers: these are scaled, or values for a regression"
+        fix = 'pass the class ids themselves, or use "mean_squared_error" for values'
     raise DataError(
         f"{name}: label {label} at row {position[0]} is outside the {num_classes} "
         f"{'class' if num_classes == 1 else 'classes'} of the output "

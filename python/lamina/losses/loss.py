@@ -35,7 +35,13 @@ class Loss(UserMade):
 
     @property
     def dtype(self):
-        return self._dtype
+        try:
+            return self.__dict__["_dtype"]
+        except KeyError:
+            raise RuntimeError(
+                f"In loss '{type(self).__name__}', you forgot to call `super().__init__()` as the first "
+                "statement in the `__init__()` method. Go add it!"
+            ) from None
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         mask = backend.get_keras_mask(y_pred)

@@ -1,6 +1,7 @@
 """Does data fit a model's inputs? If not, say how it was meant."""
 
 import itertools
+import math
 
 from lamina import ops, tree
 from lamina.engine.keras_tensor import KerasTensor
@@ -114,8 +115,7 @@ def _error(model, shape, expected, reference, missing, strict, inputs):
         cause = "`strict_shapes` is on, so no axis of length 1 is added or dropped in silence"
         fix = "`x[..., None]`" if len(shape) < len(expected) else "`x[..., 0]`"
     elif len(shape) != len(expected):
-        cause = f"{len(shape)} axes where the model has {len(expected)}"
-        fix = "`x[..., None]` if each value is one feature or channel" if len(shape) < len(expected) else None
+        cause, fix = _other_rank(shape, expected)
     elif fits(shape[1:], expected[1:]):
         cause = f"the model was made for batches of exactly {expected[0]}"
         fix = "make the `Input` without `batch_size`, or feed batches of that size"
@@ -137,6 +137,22 @@ def _error(model, shape, expected, reference, missing, strict, inputs):
         cause=cause,
         fix=fix,
     )
+
+
+def _other_rank(shape, expected):
+    """(cause, fix) for too many axes, or too few: images as rows of pixels, or the other way round?"""
+    if shape == (0,):
+        return "there are no samples", f"samples of shape {expected[1:]}"
+    cause = f"{len(shape)} {'axis' if len(shape) == 1 else 'axes'} where the model has {len(expected)}"
+    sample = expected[1:]
+    if len(shape) > 1 and None not in (*shape[1:], *sample) and math.prod(shape[1:]) == math.prod(sample):
+        return (
+            f"{cause}, and {math.prod(sample)} values per sample in both",
+            f"`x.reshape({', '.join(map(str, (-1, *sample)))})`",
+        )
+    if len(shape) == len(expected) - 1:
+        return cause, "`x[..., None]` if each value is one feature or channel"
+    return cause, None
 
 
 def _other_order(model, inputs):
@@ -202,7 +218,8 @@ def structure_error(model, inputs):
                 f"{list(inputs)}. Expected the following keys: {keys}. "
             )
         if unknown:
-            cause = f"the model has no input called '{unknown[0]}'.{did_you_mean(unknown[0], keys)}"
+            hint = did_you_mean(unknown[0], missing or keys)
+            cause = f"the model has no input called '{unknown[0]}'.{hint}"
     elif len(leaves) != len(names):
         named = f"named input(s) with keys {sorted(struct)}" if isinstance(struct, dict) else "input(s)"
         message = (

@@ -16,8 +16,6 @@ def reject_unknown(arguments, settings):
             "Argument `decay` is no longer supported and will be ignored. "
             "Use a schedule: `learning_rate=InverseTimeDecay(...)`.",
         )
-    if "lr" in arguments:
-        raise ValueError("Argument `lr` is not supported: its name is `learning_rate`.")
     if arguments:
         known = [*COMMON_SETTINGS, *settings, "learning_rate"]
         hints = "".join(did_you_mean(key, known) for key in arguments)

@@ -39,6 +39,7 @@ def check_inputs(model, x):
     """
     if model.built and hasattr(model, "_check_data") and not _has_own_steps(model):
         model._check_data(x)
+        check_ids(model, x, "f")  # a cast to integers would hide a fraction
 
 
 def _has_own_steps(model):
@@ -162,15 +163,26 @@ def _beyond_probabilities(compile_loss, y):
             yield error, False
 
 
-def check_ids(model, x):
-    """`DataError` for an id outside the table of an `Embedding` that reads an input of the model."""
+def check_ids(model, x, kinds="biuf"):
+    """`DataError` for an id outside the table of an `Embedding` that reads an input of the model, or one that
+    is no whole number. Looks at arrays of some `kinds` of dtypes only.
+    """
     graph = getattr(model, "_functional", None) or model
-    if not hasattr(graph, "_in_order") or _has_own_steps(model):
+    if not takes_ids(model) or _has_own_steps(model):
         return
     for reference, array in zip(graph.inputs, graph._in_order(x), strict=True):
         for node in consumers(reference):
-            if isinstance(node.operation, Embedding) and isinstance(array, np.ndarray):
+            ids = isinstance(node.operation, Embedding) and isinstance(array, np.ndarray)
+            if ids and array.dtype.kind in kinds:
                 node.operation.check_ids(array, reference.name)
+
+
+def takes_ids(model):
+    """Whether an `Embedding` reads an input of the model."""
+    graph = getattr(model, "_functional", None) or model
+    return hasattr(graph, "_in_order") and any(
+        isinstance(node.operation, Embedding) for reference in graph.inputs for node in consumers(reference)
+    )
 
 
 def explain_ids(model, batch, whole=None):
@@ -206,7 +218,8 @@ def check_batch_labels(model, batch):
         targets = compile_loss.targets(y) if targets is None else targets
         labels = np.asarray(targets[index])
         # NaN compares false: `_not_finite` is for that.
-        if labels.size and (labels.min() < 0 or labels.max() >= classes):
+        fractions = labels.dtype.kind == "f" and (labels % 1 > 0).any()
+        if labels.size and (fractions or labels.min() < 0 or labels.max() >= classes):
             try:
                 check_labels(labels, classes, loss.name, ignored)
             except DataError as e:

@@ -69,6 +69,14 @@ class Outputs:
         )
 
 
+def _refuse_none(y_pred):
+    if y_pred is None:
+        raise ValueError(
+            "The model's `call` returned None, and there is nothing to compare with targets. "
+            "Does it end without `return`?"
+        )
+
+
 def is_binary_or_sparse_categorical(y_true, y_pred):
     """From the shapes alone: one column of 0 and 1? class indices against one column per class?"""
     last = y_pred.shape[-1]
@@ -175,6 +183,7 @@ class CompileLoss:
 
     def build(self, y_true, y_pred):
         """Resolves names, which may depend on the shapes."""
+        _refuse_none(y_pred)
         self._outputs = outputs = Outputs(y_pred, self._output_names)
         entries = list(self._spread(self._loss, y_pred, ()))
         weights = self._match_weights(entries)
@@ -350,6 +359,7 @@ class CompileMetrics:
 
     def build(self, y_true, y_pred):
         """Resolves names, which may depend on the shapes."""
+        _refuse_none(y_pred)
         self._outputs = Outputs(y_pred, self._output_names)
         given = [m for value in self._user.values() for m in tree.flatten(value) if m is not None]
         targets = self._targets(y_true) if given else []

@@ -37,6 +37,8 @@ class PredictShortcut:
         )  # the compiled step; an eager one has no trace
         if not hasattr(step, "only_function") or tree.is_nested(outputs) or not _is_plain(x, "float32"):
             return None
+        if checks.takes_ids(model):  # as floats: each value is looked at
+            return None
         function = step.only_function()
         return function and cls(model, function.call_numpy, x)
 
@@ -75,7 +77,11 @@ class StepShortcut:
         x, y = batch
         if not (_is_plain(x, "float32") and _is_plain(y, None)) or y.dtype == np.float64:
             return None
-        if function.only_function() is None or not all(type(v) is float for v in logs.values()):
+        if (
+            function.only_function() is None
+            or checks.takes_ids(model)
+            or not all(type(v) is float for v in logs.values())
+        ):
             return None
         return cls(model, function, x, y)
 

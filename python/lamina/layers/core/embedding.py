@@ -15,7 +15,8 @@ class Embedding(LowRankAdaptation, ParametricLayer):
     `weights` is an initial table.
 
     Input: integers of any shape (whole floats are accepted and cast). Output: (*input_shape, output_dim).
-    Raises: DataError for an id outside the table, with its position and the least `input_dim` that works.
+    Raises: DataError for an id outside the table, with its position and the least `input_dim` that works, and
+    for a float that is no whole number.
 
     >>> layers.Embedding(1000, 64)(Input((10,), dtype="int32")).shape
     (None, 10, 64)
@@ -66,6 +67,8 @@ class Embedding(LowRankAdaptation, ParametricLayer):
         return self._adapted_weight()
 
     def call(self, inputs):
+        if "float" in inputs.dtype and hasattr(inputs, "numpy"):  # values at hand: no fraction is cut off
+            self.check_ids(inputs)
         ids = inputs if inputs.dtype in ("int32", "int64") else ops.cast(inputs, "int32")
         # `take` counts negative ids from the end. Without its sign, such an id is outside any table.
         ids = ops.bitwise_and(ids, 2**31 - 1 if ids.dtype == "int32" else 2**63 - 1)

@@ -10,9 +10,8 @@ AXES = ("batch", "time", "features")
 def explain_rank(error, layer, x):
     """Fills in the likely cause and the fix where `x` lacks the time axis, or has axes too many."""
     ndim = len(x.shape)
-    source = _source(x)
     if ndim == 2:
-        _explain_two_axes(error, layer, x, source)
+        _explain_two_axes(error, x)
     elif ndim == 1:
         error.cause = "neither the batch nor the features have an axis of their own"
         error.fix = "`x[None, :, None]` if this is one sequence with one feature per step"
@@ -23,15 +22,8 @@ def explain_rank(error, layer, x):
         error.fix = f"`TimeDistributed(Flatten())` or `Reshape(({steps}, {size}))` before it"
 
 
-def _explain_two_axes(error, layer, x, source):
+def _explain_two_axes(error, x):
     error.axes = ("batch", "features")
-    if source is not None and not source.return_sequences:
-        inner = getattr(source, "forward_layer", None)
-        whose = f"the {type(inner).__name__} in '{source.name}'" if inner else f"'{source.name}'"
-        error.producer = source
-        error.cause = f"'{source.name}' returns only its last step, (batch, features): the time axis is gone"
-        error.fix = f"`return_sequences=True` on {whose}, so that it returns every step"
-        return
     size = x.shape[1]
     history = getattr(x, "_keras_history", None)
     from_input = history is not None and type(history.operation).__name__ == "InputLayer"
@@ -42,20 +34,6 @@ def _explain_two_axes(error, layer, x, source):
     last = "" if history else "; the output of a recurrent layer? `return_sequences=True` on that layer"
     error.cause = "an axis is missing: of each sequence, either the time or the features"
     error.fix = f"one feature per step? {one_feature}; one step? {one_step}{last}"
-
-
-def _source(x):
-    """The recurrent layer whose output `x` is, past layers that keep its shape (such as Dropout)."""
-    history = getattr(x, "_keras_history", None)
-    while history is not None and history.operation is not None:
-        layer = history.operation
-        if hasattr(layer, "return_sequences"):
-            return layer
-        inputs = layer._inbound_nodes[history.node_index].input_tensors
-        if len(inputs) != 1 or len(inputs[0].shape) != 2:
-            return None
-        history = getattr(inputs[0], "_keras_history", None)
-    return None
 
 
 def no_batch_size(layer, shape):
