@@ -220,3 +220,14 @@ def test_the_cost_is_small():
     # 0.7 % where nothing else runs; the bound leaves room for a busy machine.
     look = fastest(lambda: checks.check_batch(made, (x, y)), 50)
     assert look < 0.05 * fastest(lambda: made.fit(x, y, verbose=0), 5)
+
+
+def test_what_does_not_fit_is_looked_at_for_nan_too():
+    model = lamina.Sequential([lamina.Input((4,)), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    report = lamina.check(model, np.full((3, 5), np.nan), np.array([[0.0], [np.inf], [1.0]]))
+    assert [f.text[:20] for f in report.errors] == [
+        "Input 0 with name 'i",
+        "`x` holds NaN at row",
+        "`y` holds inf at row",
+    ]

@@ -77,6 +77,13 @@ def test_the_input_that_is_missing_is_suggested(reads):
     assert "Did you mean 'a'" not in str(error)
 
 
+def test_an_argument_that_the_call_needs(reads):
+    layer = layers.MultiHeadAttention(2, 4)
+    for x in (Input((5, 4)), zeros((2, 5, 4), "float32")):
+        words = "MultiHeadAttention.call() needs `value`"
+        reads(lambda x=x: layer(x), first=words, error=TypeError, untouched=[layer])
+
+
 def test_a_layer_among_the_inputs_of_a_merge(reads):
     reads(lambda: layers.Add()([Input((4,)), layers.Dense(4)]), "call it first, `layer(x)`", error=ValueError)
 
@@ -99,3 +106,8 @@ def test_the_way_to_a_weight_that_no_machine_can_hold(reads):
     image = Input((10**6, 10**6, 3))
     x = layers.Flatten(name="flat")(layers.Conv2D(8, 3, name="first")(image))
     reads(lambda: layers.Dense(100, name="wide")(x), "1000000x1000000 -> first 999998x999998 -> flat")
+
+
+def test_no_way_is_shown_where_there_is_none(reads):
+    error = reads(lambda: layers.Conv2D(3, 5).explain((3, 3, 1)), first="zero or negative")
+    assert "sizes" not in str(error)

@@ -37,7 +37,7 @@ def _steps(x):
 
 
 def _written(layer, steps, with_channels):
-    """`28x28 -> conv2d 26x26 -> max_pooling2d 13x13`: the steps that change a size."""
+    """`28x28 -> conv2d 26x26 -> max_pooling2d 13x13`: the steps that change a size; `None` without any."""
     first = getattr(layer, "data_format", None) == "channels_first"
     words, before = [], None
     for operation, shape in steps:
@@ -50,7 +50,7 @@ def _written(layer, steps, with_channels):
     if len(words) > _LONGEST:
         words[2 : 4 - _LONGEST] = ["..."]
     words.append(layer if isinstance(layer, str) else layer.name)
-    return " -> ".join(words)
+    return " -> ".join(words) if before is not None else None
 
 
 def _explain_unknown(error, steps):

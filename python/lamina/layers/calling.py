@@ -27,8 +27,8 @@ class LayerCall:
                 return self.symbolic_call(*args, **kwargs)
             return self._run(args, kwargs)
         except Exception as e:
-            if type(e) is TypeError and kwargs:
-                self._explain_keyword(e, kwargs)
+            if type(e) is TypeError:
+                self._explain_arguments(e, args, kwargs)
             shorten(e)
             raise
 
@@ -65,9 +65,15 @@ class LayerCall:
                 return self._spec_from_shape(args, kwargs)
             raise
 
-    def _explain_keyword(self, error, kwargs):
-        """Names a keyword that `call` does not take, and the one that was likely meant."""
+    def _explain_arguments(self, error, args, kwargs):
+        """Names an argument that `call` needs, or a keyword that it does not take (and the likely one)."""
         known = self._call_info.parameters
+        needed = [n for n, p in known.items() if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty]
+        missing = [n for n in needed[len(args) :] if n not in kwargs]
+        if missing:
+            names = ", ".join(f"`{n}`" for n in missing)
+            error.args = (f"{type(self).__name__}.call() needs {names}, which the call did not give.",)
+            return
         unknown = [k for k in kwargs if k not in known and k != "training"]
         if unknown and not any(p.kind is p.VAR_KEYWORD for p in known.values()):
             error.args = (

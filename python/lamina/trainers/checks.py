@@ -73,7 +73,7 @@ def problems(model, batch, columns=None):
         leaves = tree.flatten_with_path(part) if tree.is_nested(part) else [((), part)]
         for path, array in leaves if not model.allow_nan else ():
             names = columns if name == "x" and not path else None
-            error = _not_finite(array, name + "".join(f"[{key!r}]" for key in path), names)
+            error = not_finite(array, name + "".join(f"[{key!r}]" for key in path), names)
             if error is not None:
                 yield error, certain
     yield from _caught(check_batch_labels, model, batch)
@@ -108,7 +108,7 @@ def _own_losses(compile_loss):
 _BLOCK = 1 << 16  # values looked at together: they and the answers stay in the cache
 
 
-def _not_finite(array, name, columns=None):
+def not_finite(array, name, columns=None):
     """The `DataError` that names the first NaN or infinity of an array of floats, or `None`."""
     if getattr(array, "dtype", None) is None or array.dtype.kind not in "fc" or hasattr(array, "tocsr"):
         return None
@@ -217,7 +217,7 @@ def check_batch_labels(model, batch):
     for index, loss, classes, ignored in sparse_terms(compile_loss):
         targets = compile_loss.targets(y) if targets is None else targets
         labels = np.asarray(targets[index])
-        # NaN compares false: `_not_finite` is for that.
+        # NaN compares false: `not_finite` is for that.
         fractions = labels.dtype.kind == "f" and (labels % 1 > 0).any()
         if labels.size and (fractions or labels.min() < 0 or labels.max() >= classes):
             try:

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+from lamina import tree
 from lamina.trainers import checks
+from lamina.trainers.arrays import is_arrays, standardize
 from lamina.trainers.data import ArraySource, Epochs
 from lamina.trainers.loops import prepare, source_for
 from lamina.trainers.loss_advice import forgotten_flatten, loss_advice
@@ -93,11 +95,24 @@ def check(model, x=None, y=None, sample_weight=None):
     return Report(findings)
 
 
+def _not_finite(**parts):
+    """What of data that is no whole (other shapes than the model's, other counts) is NaN or infinite."""
+    for name, part in parts.items():
+        try:
+            leaves = tree.flatten(standardize(part, name)) if part is not None and is_arrays(part) else []
+        except (ValueError, TypeError):  # no numbers: said already
+            continue
+        for array in leaves:
+            error = checks.not_finite(array, name)
+            if error is not None:
+                yield _finding(error)
+
+
 def _data_findings(model, x, y, sample_weight):
     try:
         source = source_for(model, x, y, sample_weight)
     except (ValueError, TypeError) as e:
-        return [_finding(e)]
+        return [_finding(e), *_not_finite(x=x, y=y, sample_weight=sample_weight)]
     arrays = isinstance(source, ArraySource)
     batch = source.batch if arrays and not source.on_disk else source.peek()
     findings = []
