@@ -155,23 +155,33 @@ pub fn gemm(isa: Isa, a: MatRef, b: B, c: &mut [f32], ldc: usize, accumulate: bo
     }
 }
 
-/// How a multiply is cut into tasks: `(row blocks, column blocks)`.
+/// How a multiply is cut into tasks: `(row blocks, column blocks)`, as many tasks for each thread where that can be.
 ///
 /// May depend on the number of threads, since the bits of an element do not depend on the cut.
 pub(crate) fn grid(tiles: usize, max_tiles: usize, panels: usize, work_ns: usize) -> (usize, usize) {
     let mut rows = tiles.div_ceil(max_tiles);
-    if work_ns < 2 * TASK_NS || threads::num_threads() == 1 {
+    let threads = threads::num_threads();
+    if work_ns < 2 * TASK_NS || threads == 1 {
         return (rows, 1);
     }
-    let want = (work_ns / TASK_NS).min(4 * threads::num_threads());
+    let want = (work_ns / TASK_NS).min(4 * threads);
     if tiles >= 2 * want {
-        return (rows.max(want), 1);
+        return (rows.max(want).next_multiple_of(threads).min(tiles), 1);
     }
-    let cols = want.div_ceil(rows).min(panels);
+    let mut cols = want.div_ceil(rows).min(panels);
     if rows * cols < want {
         rows = want.div_ceil(cols).min(tiles);
     }
+    if !(rows * cols).is_multiple_of(threads) {
+        cols = cols.next_multiple_of(threads).min(panels);
+    }
     (rows, cols)
+}
+
+/// Part `i` of `n`, as even as can be, each stretch of parts as even too: `(first, count)`.
+pub(crate) fn part(len: usize, n: usize, i: usize) -> (usize, usize) {
+    let first = i * len / n;
+    (first, (i + 1) * len / n - first)
 }
 
 /// A guess at the nanoseconds one thread takes: arithmetic or reading B, whichever is longer.
@@ -196,10 +206,10 @@ fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
     }
     // Row blocks run fastest: the panels of a column block stay in the shared cache meanwhile.
     let task = |t: usize| {
-        let (tile, count) = split(tiles, row_blocks, t % row_blocks);
+        let (tile, count) = part(tiles, row_blocks, t % row_blocks);
         let row = |tile| if tile == tiles { m } else { split(m, tiles, tile).0 };
         let rows = (row(tile), row(tile + count) - row(tile), count);
-        let (panel, panels) = split(panels, col_blocks, t / row_blocks);
+        let (panel, panels) = part(panels, col_blocks, t / row_blocks);
         row_block(isa, a, &b, ldc, out, rows, panel..panel + panels);
     };
     let tasks = row_blocks * col_blocks;

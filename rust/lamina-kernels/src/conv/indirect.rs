@@ -5,7 +5,7 @@ use super::window::{Image, Tap, Windows};
 use crate::epilogue::Epilogue;
 use crate::gemm::tile::{kernels, split};
 use crate::gemm::{
-    ASource, Output, Panels, Partial, Rows, Step, grid, k_block, multiply_block, packed_b_len, work_ns,
+    ASource, Output, Panels, Partial, Rows, Step, grid, k_block, multiply_block, packed_b_len, part, work_ns,
 };
 use crate::{Isa, scratch, threads};
 use std::mem::MaybeUninit;
@@ -103,8 +103,8 @@ impl Indirect {
         let block = BLOCK_PIXELS.div_ceil(self.windows.cols);
         let (row_blocks, col_blocks) = grid(rows, block, panels, work);
         let task = |t: usize| {
-            let (row, count) = split(rows, row_blocks, t / col_blocks);
-            let (panel, panels) = split(panels, col_blocks, t % col_blocks);
+            let (row, count) = part(rows, row_blocks, t / col_blocks);
+            let (panel, panels) = part(panels, col_blocks, t % col_blocks);
             self.block(x, packed, &out, row..row + count, panel..panel + panels);
         };
         let tasks = row_blocks * col_blocks;
