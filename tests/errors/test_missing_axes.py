@@ -111,3 +111,26 @@ def test_the_way_to_a_weight_that_no_machine_can_hold(reads):
 def test_no_way_is_shown_where_there_is_none(reads):
     error = reads(lambda: layers.Conv2D(3, 5).explain((3, 3, 1)), first="zero or negative")
     assert "sizes" not in str(error)
+
+
+def test_a_number_for_the_shape_of_an_input(reads):
+    reads(lambda: Input(shape=4), "'Input'", "argument `shape`", "`(4,)`", first="Cannot convert '4'")
+    reads(lambda: Input(batch_shape=4), "argument `batch_shape`", "`(4,)`")
+
+
+def test_data_of_another_width_than_a_layer_was_built_for(reads):
+    layer = layers.Dense(2, name="first")
+    layer(zeros((1, 4), "float32"))
+    words = "weights were made for 4 along axis -1, and the value has 5"
+    reads(lambda: layer(zeros((1, 5), "float32")), words, "feed 4 along that axis", untouched=[layer])
+
+
+@pytest.mark.parametrize(
+    ("name", "today"), [("fit_generator", "`fit(generator"), ("predict_classes", "`predict(x).argmax(-1)`")]
+)
+@pytest.mark.parametrize("model", [lamina.Sequential([layers.Dense(1)]), lamina.Model()])
+def test_methods_of_keras_1_have_successors(name, today, model):
+    assert not hasattr(model, name)
+    with pytest.raises(AttributeError) as caught:
+        getattr(model, name)
+    assert f"has no attribute '{name}'. Use {today}" in str(caught.value)

@@ -206,4 +206,9 @@ def _advice(spec, shape, layer, maker):
         elif hasattr(layer, "axis"):
             fix += f", or `axis={source}` in this layer"
         return f"axis {other} holds the {value} channels ({swapped} data)", fix
+    for axis, value in spec.axes.items():
+        if getattr(layer, "built", False) and -ndim <= axis < ndim and shape[axis] not in (value, None):
+            cause = f"the layer's weights were made for {value} along axis {axis}"
+            cause += f", and the value has {shape[axis]}"
+            return cause, f"feed {value} along that axis, or make a new layer: `{type(layer).__name__}(...)`"
     return None, None

@@ -15,6 +15,15 @@ from lamina.layers.layer import Layer, default, is_default
 from lamina.saving.serialization import deserialize_keras_object, nested_tuples, serialize_keras_object
 from lamina.trainers.trainer import Trainer
 
+# Methods of Keras's first versions, and what does their work.
+_REPLACED = {
+    "fit_generator": "`fit(generator, ...)`",
+    "evaluate_generator": "`evaluate(generator, ...)`",
+    "predict_generator": "`predict(generator, ...)`",
+    "predict_classes": "`predict(x).argmax(-1)`",
+    "predict_proba": "`predict(x)`",
+}
+
 
 class Model(Trainer, Layer):
     """Layers as one thing with `fit`, `evaluate`, `predict`, `summary` and `save_weights`.
@@ -47,6 +56,18 @@ class Model(Trainer, Layer):
 
             return Functional.__new__(Functional, *args, **kwargs)
         return super().__new__(cls, *args, **kwargs)
+
+    def __getattr__(self, name):
+        try:
+            return super().__getattr__(name)
+        except AttributeError as e:
+            if name not in _REPLACED or "forgot" in str(e):
+                raise
+            raise AttributeError(
+                f"'{type(self).__name__}' object has no attribute '{name}'. Use {_REPLACED[name]}.",
+                name=name,
+                obj=self,
+            ) from None
 
     def __init__(self, *args, **kwargs):
         if _is_functional(args, kwargs):

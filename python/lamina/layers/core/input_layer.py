@@ -4,6 +4,7 @@ from lamina import backend
 from lamina.engine.keras_tensor import KerasTensor
 from lamina.engine.operation import Node
 from lamina.engine.tracebacks import boundary
+from lamina.errors import ShapeError
 from lamina.layers.layer import Layer
 
 
@@ -74,9 +75,13 @@ def _batch_shape(shape, batch_size, batch_shape):
     for name, value in (("shape", shape), ("batch_size", batch_size)):
         if batch_shape is not None and value is not None:
             raise ValueError(f"You cannot pass both `{name}` and `batch_shape` at the same time.")
-    if batch_shape is not None:
-        return backend.standardize_shape(batch_shape)
-    return (batch_size, *backend.standardize_shape(shape))
+    try:
+        if batch_shape is not None:
+            return backend.standardize_shape(batch_shape)
+        return (batch_size, *backend.standardize_shape(shape))
+    except ShapeError as e:  # a number in place of a tuple
+        e.layer, e.argument = "Input", "shape" if batch_shape is None else "batch_shape"
+        raise
 
 
 def _check_tensor(tensor, shape, batch_size, batch_shape, dtype):
