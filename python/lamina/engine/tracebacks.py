@@ -59,7 +59,7 @@ def boundary(function):
 
     @functools.wraps(function)
     def wrapper(*args, **kwargs):
-        if not LEGACY_NAMES.keys().isdisjoint(kwargs) and function.__module__.startswith("lamina."):
+        if kwargs and not LEGACY_NAMES.keys().isdisjoint(kwargs) and function.__module__.startswith("lamina."):
             kwargs = _modern(function, kwargs)
         try:
             return function(*args, **kwargs)
