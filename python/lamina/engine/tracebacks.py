@@ -57,9 +57,11 @@ def boundary(function):
     a misspelt one gets its likely name.
     """
 
+    ours = (getattr(function, "__module__", None) or "").startswith("lamina.")
+
     @functools.wraps(function)
     def wrapper(*args, **kwargs):
-        if kwargs and not LEGACY_NAMES.keys().isdisjoint(kwargs) and function.__module__.startswith("lamina."):
+        if kwargs and ours and not LEGACY_NAMES.keys().isdisjoint(kwargs):
             kwargs = _modern(function, kwargs)
         try:
             return function(*args, **kwargs)
