@@ -60,8 +60,9 @@ def read_config(path):
             "expected: a file of `model.to_json()`, or `module:attribute` for a model in Python"
         ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as e:
+        why = e if isinstance(e, json.JSONDecodeError) else "it is no text"
         raise CommandError(
-            f"{path} is not JSON: {e}.\nexpected: a file of `model.to_json()`, such as model.json"
+            f"{path} is not JSON: {why}.\nexpected: a file of `model.to_json()`, such as model.json"
         ) from None
     inner = config.get("config") if isinstance(config, dict) and "class_name" in config else None
     layers = inner.get("layers", []) if isinstance(inner, dict) else None

@@ -66,7 +66,13 @@ def summary_values(model, batch_size=1):
 
 def explain(arguments):
     """The derivation of every shape and weight count."""
-    explanation = load_model(arguments.file).explain(arguments.input_shape)
+    model = load_model(arguments.file)
+    if not model.built and arguments.input_shape is None:
+        raise CommandError(
+            f"The model '{model.name}' is not built: its input shape is unknown, and all other shapes follow "
+            "from it.\nfix: --input-shape 28,28,1 (without the batch)"
+        )
+    explanation = model.explain(arguments.input_shape)
     if arguments.json:
         print_json(explanation.to_dict())
     else:
