@@ -89,6 +89,15 @@ impl Conv2d {
         (self.kh, self.kw, self.stride, self.pad, self.groups) == (1, 1, (1, 1), (0, 0), 1) && same
     }
 
+    /// The convolution that the gradient with respect to the input is: of `dy`, with the filter turned around. Where its
+    /// steps are single pixels and its padding is no wider than the filter reaches.
+    fn mirrored(&self) -> Option<Conv2d> {
+        let plain = (self.stride, self.dilation, self.groups) == ((1, 1), (1, 1), 1);
+        let pad = (self.kh.checked_sub(1 + self.pad.0)?, self.kw.checked_sub(1 + self.pad.1)?);
+        let Conv2d { h, w, c, oh, ow, co, .. } = *self;
+        plain.then_some(Conv2d { h: oh, w: ow, c: co, oh: h, ow: w, co: c, pad, ..*self })
+    }
+
     /// The taps in the order of the filter, each with where it looks from the pixel `(0, 0)` of the output.
     pub(crate) fn taps(&self) -> Vec<Tap> {
         let at = |k: usize, dilation: usize, pad: usize| (k * dilation) as isize - pad as isize;
@@ -140,11 +149,16 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// The fastest by an estimate, for a filter that is packed once for many runs.
+    /// The fastest by an estimate, for a filter that is packed once for many runs or, where `repacked`, for each.
     ///
     /// It does not depend on the number of threads: neither do the bits of a result.
-    pub fn fastest(isa: Isa, g: &Conv2d) -> Algorithm {
-        winograd::fastest(isa, g).map_or(Algorithm::Direct, Algorithm::Winograd)
+    pub fn fastest(isa: Isa, g: &Conv2d, repacked: bool) -> Algorithm {
+        winograd::fastest(isa, g, repacked).map_or(Algorithm::Direct, Algorithm::Winograd)
+    }
+
+    /// The fastest for the gradient with respect to the input, likewise.
+    pub fn fastest_grad_input(isa: Isa, g: &Conv2d, repacked: bool) -> Algorithm {
+        g.mirrored().map_or(Algorithm::Direct, |g| Algorithm::fastest(isa, &g, repacked))
     }
 }
 
@@ -239,13 +253,25 @@ pub struct ConvGradInput {
     /// One multiply for each residue of the input coordinates modulo the strides; empty where one plain
     /// multiply does.
     phases: Vec<Indirect>,
+    /// Instead: the convolution of `dy` with the filter turned around.
+    mirrored: Option<ConvForward>,
 }
 
 impl ConvGradInput {
-    /// Plans; panics as [`ConvForward::new`] does.
+    /// Plans the direct algorithm; panics as [`ConvForward::new`] does.
     pub fn new(isa: Isa, geometry: &Conv2d) -> Self {
+        Self::with_algorithm(isa, geometry, Algorithm::Direct)
+    }
+
+    /// Plans; panics as [`ConvForward::with_algorithm`] does.
+    pub fn with_algorithm(isa: Isa, geometry: &Conv2d, algorithm: Algorithm) -> Self {
         geometry.check();
         let g = *geometry;
+        if algorithm != Algorithm::Direct {
+            let mirrored = g.mirrored().expect("only what mirrors has another algorithm");
+            let mirrored = Some(ConvForward::with_algorithm(isa, &mirrored, algorithm));
+            return ConvGradInput { isa, geometry: g, phases: Vec::new(), mirrored };
+        }
         let image = Image { n: g.n, h: g.oh, w: g.ow, c: g.co };
         let plan = |phase: Phase| {
             let Phase { first, rows, cols, taps } = phase;
@@ -253,12 +279,15 @@ impl ConvGradInput {
             Indirect::new(isa, image, taps, (1, 1), g.groups, lattice, g.c)
         };
         let phases = if g.pointwise() { Vec::new() } else { g.phases().map(plan).collect() };
-        ConvGradInput { isa, geometry: g, phases }
+        ConvGradInput { isa, geometry: g, phases, mirrored: None }
     }
 
     /// Elements of the packed filter.
     pub fn packed_len(&self) -> usize {
         let g = &self.geometry;
+        if let Some(mirrored) = &self.mirrored {
+            return mirrored.packed_len();
+        }
         match self.phases[..] {
             [] if g.pointwise() => packed_b_len(self.isa, g.co, g.c),
             _ => self.phases.iter().map(Indirect::packed_len).sum(),
@@ -271,6 +300,19 @@ impl ConvGradInput {
         assert_eq!(hwio.len(), g.filter_len(), "the filter has kh * kw * c / groups * co elements");
         assert_eq!(out.len(), self.packed_len(), "the packed filter has packed_len elements");
         let (inputs, outputs) = (g.c / g.groups, g.co / g.groups);
+        if let Some(mirrored) = &self.mirrored {
+            return crate::scratch::with(hwio.len(), |turned: &mut [f32]| {
+                // Last tap first, channels exchanged.
+                let each = inputs * outputs;
+                for (tap, turned) in hwio.rchunks_exact(each.max(1)).zip(turned.chunks_exact_mut(each.max(1)))
+                {
+                    for (o, row) in turned.chunks_exact_mut(inputs).enumerate() {
+                        row.iter_mut().enumerate().for_each(|(i, x)| *x = tap[i * outputs + o]);
+                    }
+                }
+                mirrored.pack(turned, out);
+            });
+        }
         if g.pointwise() {
             return pack_b_rows(self.isa, MatRef::transposed(hwio, g.co, g.c), g.co, 0, out);
         }
@@ -302,6 +344,9 @@ impl ConvGradInput {
         assert_eq!(dx.len(), g.x_len(), "the input gradient has n * h * w * c elements");
         assert_eq!(dy.len(), g.y_len(), "the output gradient has n * oh * ow * co elements");
         assert_eq!(packed.len(), self.packed_len(), "the packed filter has packed_len elements");
+        if let Some(mirrored) = &self.mirrored {
+            return mirrored.run(dy, packed, dx, &Epilogue::none());
+        }
         if g.pointwise() {
             let b = B::Packed { data: packed, k: g.co, n: g.c };
             let a = MatRef::row_major(dy, g.n * g.h * g.w, g.co);

@@ -63,13 +63,19 @@ pub(crate) struct Winograd {
     cols: usize,
 }
 
-/// The side of the tiles that compute a convolution fastest, or None where the definition does.
-pub(crate) fn fastest(isa: Isa, g: &Conv2d) -> Option<Side> {
+/// The side of the tiles that compute a convolution fastest, or None where the definition does. A filter that is packed
+/// for every run (`repacked`) is written and read once more.
+pub(crate) fn fastest(isa: Isa, g: &Conv2d, repacked: bool) -> Option<Side> {
     if !Winograd::applies(g) || g.y_len() == 0 || g.c == 0 {
         return None;
     }
     let direct = multiply_ns(isa, g.n * g.oh * g.ow, 9, g.c, g.co, 0);
-    let (two, four) = (Winograd::new(isa, g, Side::Two).ns(), Winograd::new(isa, g, Side::Four).ns());
+    let ns = |side| {
+        let plan = Winograd::new(isa, g, side);
+        let packing = if repacked { (4 * plan.packed_len()) as f64 / BYTES_PER_NS } else { 0.0 };
+        plan.ns() + packing
+    };
+    let (two, four) = (ns(Side::Two), ns(Side::Four));
     let (side, best) = if two < four { (Side::Two, two) } else { (Side::Four, four) };
     (best < 0.95 * direct).then_some(side)
 }

@@ -207,9 +207,7 @@ impl OpDef for Conv {
                 plan.run(x, kernel, call.output(0), &fused);
             });
         }
-        // Transforming a filter pays where it is done once.
-        let fixed = cx.is_static[1];
-        let algorithm = if fixed { Algorithm::fastest(isa, &g) } else { Algorithm::Direct };
+        let algorithm = Algorithm::fastest(isa, &g, !cx.is_static[1]);
         let plan = kernels::ConvForward::with_algorithm(isa, &g, algorithm);
         let (packer, bytes) = (plan.clone(), plan.packed_len() * 4);
         Lowering::kernel(self.name(), flops(&g), move |call| {
@@ -370,12 +368,15 @@ impl OpDef for ConvGradInput {
                 plan.run(call.input(0), call.input(1), call.output(0));
             });
         }
-        let plan = kernels::ConvGradInput::new(cx.isa, &g);
+        let algorithm = Algorithm::fastest_grad_input(cx.isa, &g, !cx.is_static[1]);
+        let plan = kernels::ConvGradInput::with_algorithm(cx.isa, &g, algorithm);
         let (packer, bytes) = (plan.clone(), plan.packed_len() * 4);
         Lowering::kernel(self.name(), flops(&g), move |call| {
             plan.run(call.input(0), call.input(1), call.output(0))
         })
-        .pack(1, bytes, pack_key(Role::Input, &g), move |call| packer.pack(call.input(0), call.output(0)))
+        .pack(1, bytes, pack_key((Role::Input, algorithm), &g), move |call| {
+            packer.pack(call.input(0), call.output(0))
+        })
     }
 
     fn reads(&self, i: usize) -> bool {

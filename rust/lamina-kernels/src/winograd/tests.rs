@@ -1,6 +1,6 @@
 use super::*;
 use crate::conv::tests::BASE;
-use crate::conv::{Algorithm, ConvForward};
+use crate::conv::{Algorithm, ConvForward, ConvGradInput};
 use crate::epilogue::Act;
 use crate::gemm::tests::{act_f64, values};
 use proptest::prelude::*;
@@ -64,6 +64,29 @@ fn shapes_of_known_networks() {
                 check(isa, g, side, Act::Relu);
             }
             check(isa, &shapes[1], side, Act::Tanh);
+        }
+    }
+}
+
+/// The gradient with respect to the input is the convolution of `dy` with the filter turned around.
+#[test]
+fn gradients_of_inputs() {
+    for isa in Isa::available() {
+        for (side, pad) in SIDES.into_iter().flat_map(|side| [(0, 0), (1, 1), (2, 0)].map(|pad| (side, pad)))
+        {
+            let (oh, ow) = (12 + 2 * pad.0, 11 + 2 * pad.1);
+            let g = Conv2d { n: 2, h: 14, w: 13, c: 37, oh, ow, co: 20, pad, ..BASE };
+            let (dy, filter) = (values(g.y_len(), 1), values(g.filter_len(), 2));
+            let of = |algorithm| {
+                let plan = ConvGradInput::with_algorithm(isa, &g, algorithm);
+                let (mut packed, mut dx) = (vec![f32::NAN; plan.packed_len()], vec![f32::NAN; g.x_len()]);
+                plan.pack(&filter, &mut packed);
+                plan.run(&dy, &packed, &mut dx);
+                dx
+            };
+            for (a, b) in of(Algorithm::Winograd(side)).into_iter().zip(of(Algorithm::Direct)) {
+                assert!((a - b).abs() < 1e-4, "{} {side:?} {pad:?}: {a} is not {b}", isa.name());
+            }
         }
     }
 }
