@@ -185,7 +185,7 @@ mod tests {
     fn a_large_batch_runs_in_pieces_with_the_same_results() {
         let function = wide(false);
         let all = Tensor::from_slice(&[1001, 4], &ids(1001));
-        let y = function.call(&[all.clone()]).unwrap()[0].to_f64();
+        let y = function.call(std::slice::from_ref(&all)).unwrap()[0].to_f64();
         let plan = function.plan_for(&[all]).unwrap();
         assert!(plan.arena_bytes() < 2 * PIECE_BYTES && plan.describe().contains("rows "));
         for (i, row) in ids(1001).chunks_exact(4).enumerate().step_by(97) {

@@ -13,6 +13,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 use smallvec::SmallVec;
 
+/// Kernel, bytes read, bytes written, operations, least seconds.
+type StepRow = (&'static str, usize, usize, u64, f64);
+
 /// A compiled trace: plans per concrete input shapes, run outside the interpreter.
 #[pyclass(name = "Function", module = "lamina._core", frozen)]
 pub struct PyFunction {
@@ -125,11 +128,7 @@ impl PyFunction {
 
     /// Every step's `(kernel, bytes read, bytes written, operations, least seconds)` over some rounds.
     #[pyo3(signature = (*inputs, rounds = 10))]
-    fn profile(
-        &self,
-        inputs: &Bound<'_, PyTuple>,
-        rounds: usize,
-    ) -> PyResult<Vec<(&'static str, usize, usize, u64, f64)>> {
+    fn profile(&self, inputs: &Bound<'_, PyTuple>, rounds: usize) -> PyResult<Vec<StepRow>> {
         let py = inputs.py();
         let tensors = self.inputs(inputs)?;
         let plan = self.function.plan_for(&tensors).or_py(py)?;

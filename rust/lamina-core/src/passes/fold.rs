@@ -225,7 +225,7 @@ mod tests {
             let pads =
                 best.graph.nodes().iter().zip(live).filter(|(n, l)| *l && n.op.name() == "pad").count();
             assert_eq!(pads, usize::from(!relu));
-            let y = Function::new(traced).call(&[x.clone()]).unwrap();
+            let y = Function::new(traced).call(std::slice::from_ref(&x)).unwrap();
             let at = |y: isize, x: isize, c: usize| match (0..5).contains(&y) && (0..4).contains(&x) {
                 true if relu => numbers[(y * 4 + x) as usize * 2 + c].max(0.0),
                 true => numbers[(y * 4 + x) as usize * 2 + c],
