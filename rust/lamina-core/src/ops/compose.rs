@@ -39,10 +39,7 @@ impl Vjp<'_> {
                 continue;
             }
             let inputs: SmallVec<[Value; 4]> = node.inputs.iter().map(|v| here[v]).collect();
-            let copies = match node.types.len() {
-                1 => smallvec![self.g.add(node.op.clone(), &inputs)?],
-                _ => self.g.add_all(node.op.clone(), &inputs)?,
-            };
+            let copies = self.g.add_all(node.op.clone(), &inputs)?;
             here.extend((0..).map(|output| Value { output, ..first }).zip(copies));
         }
         for (i, total) in totals.iter().enumerate() {

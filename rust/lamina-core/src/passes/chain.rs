@@ -9,7 +9,6 @@ use crate::ops::chain::Chain;
 use crate::ops::fused::Fused;
 use crate::ops::matmul::MatMul;
 use crate::plan::Traced;
-use smallvec::smallvec;
 
 /// Below this many elements the product stays in the cache by itself.
 const LEAST: usize = 1 << 14;
@@ -44,7 +43,6 @@ pub fn run(traced: Traced) -> Result<Traced> {
             operands.extend(inputs.iter().enumerate().filter(|(i, _)| *i != slot).map(|(_, v)| *v));
             g.add_all(op, &operands)
         }
-        None if node.types.len() == 1 => Ok(smallvec![g.add(node.op.clone(), inputs)?]),
         None => g.add_all(node.op.clone(), inputs),
     })?;
     Ok(traced.with_graph(graph, &roots))

@@ -23,7 +23,6 @@ pub fn run(traced: Traced) -> Result<Traced> {
     let (graph, roots) = old_graph.rewrite(&traced.roots(), None, |g, old, node, inputs| {
         let new = match fuse(g, node, inputs, &single)? {
             Some(v) => smallvec![v],
-            None if node.types.len() == 1 => smallvec![g.add(node.op.clone(), inputs)?],
             None => g.add_all(node.op.clone(), inputs)?,
         };
         // Two old values may have become one (merged): then it is not single any more.

@@ -25,10 +25,7 @@ pub fn run(traced: Traced) -> Result<Traced> {
                 return Ok(smallvec![g.add(op, &operands)?]);
             }
         }
-        Ok(match node.types.len() {
-            1 => smallvec![g.add(node.op.clone(), inputs)?],
-            _ => g.add_all(node.op.clone(), inputs)?,
-        })
+        g.add_all(node.op.clone(), inputs)
     })?;
     Ok(traced.with_graph(graph, &roots))
 }

@@ -55,7 +55,6 @@ pub fn run(traced: Traced) -> Result<Traced> {
         };
         let new = match folded {
             Some(v) => smallvec![v],
-            None if node.types.len() == 1 => smallvec![g.add(node.op.clone(), inputs)?],
             None => g.add_all(node.op.clone(), inputs)?,
         };
         let alone = uses.get(&old).copied().unwrap_or(0) == 1 && !fold.single.contains_key(&new[0]);

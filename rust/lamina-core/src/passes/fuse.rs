@@ -22,7 +22,6 @@ pub fn expand(traced: Traced) -> Result<Traced> {
             op @ (Op::Unary(_) | Op::Binary(_) | Op::Select(_)) => {
                 smallvec![g.add(op.clone(), &through_broadcasts(g, node, inputs))?]
             }
-            op if node.types.len() == 1 => smallvec![g.add(op.clone(), inputs)?],
             op => g.add_all(op.clone(), inputs)?,
         })
     })?;

@@ -21,7 +21,6 @@ pub fn run(traced: Traced) -> Result<Traced> {
     let (graph, roots) = traced.graph.rewrite(&traced.roots(), None, |g, _, node, inputs| {
         Ok(match sink(g, node, inputs)? {
             Some(v) => smallvec![v],
-            None if node.types.len() == 1 => smallvec![g.add(node.op.clone(), inputs)?],
             None => g.add_all(node.op.clone(), inputs)?,
         })
     })?;

@@ -20,12 +20,11 @@ use smallvec::smallvec;
 /// The same computation at concrete input types: every shape is known afterwards.
 pub fn specialise(traced: &Traced, inputs: &[Type]) -> Result<Traced> {
     let (graph, roots) = traced.graph.rewrite(&traced.roots(), Some(inputs), |g, _, node, inputs| {
-        Ok(match node.types.len() {
-            // Gradients are taken by now.
-            _ if matches!(node.op, Op::StopGradient(_)) => smallvec![inputs[0]],
-            1 => smallvec![g.add(node.op.clone(), inputs)?],
-            _ => g.add_all(node.op.clone(), inputs)?,
-        })
+        // Gradients are taken by now.
+        match node.op {
+            Op::StopGradient(_) => Ok(smallvec![inputs[0]]),
+            _ => g.add_all(node.op.clone(), inputs),
+        }
     })?;
     Ok(traced.with_graph(graph, &roots))
 }
