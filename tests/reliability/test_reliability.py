@@ -211,3 +211,11 @@ def test_every_instruction_set_agrees(isa, tmp_path):
         )
         outputs.append(np.load(path))
     np.testing.assert_allclose(outputs[1], outputs[0], rtol=1e-5, atol=1e-6)
+
+
+def test_too_large_for_any_memory_is_an_error_and_the_process_lives_on():
+    with pytest.raises(MemoryError, match=r"elements take 40000000\.0 GB"):
+        lamina.ops.zeros((10**8, 10**8))
+    with pytest.raises(MemoryError, match=r"results take 40000000\.0 GB"):
+        lamina.ops.broadcast_to(lamina.ops.ones((1,)), (10**8, 10**8))
+    assert float(lamina.ops.sum(lamina.ops.ones(3))) == 3.0

@@ -82,6 +82,14 @@ pub enum Error {
     /// An element outside its allowed range, found while running (an embedding id, a label).
     #[error("{0}")]
     Index(String),
+    /// The system has not so much memory.
+    #[error("{what} take {:.1} GB, and the system has not so much memory left", *bytes as f64 / 1e9)]
+    Memory {
+        /// What was to be allocated, in the plural.
+        what: &'static str,
+        /// How much of it.
+        bytes: usize,
+    },
 }
 
 /// What fallible functions of this crate return.

@@ -1,6 +1,7 @@
 //! A tensor: a reference-counted buffer, a type and a row-major shape.
 
 use crate::dtype::{DType, Element, cast_bytes};
+use crate::error::{Error, Result};
 use crate::shape::{Shape, Type};
 use lamina_kernels::memory::{AlignedBytes, ForeignBytes};
 use std::sync::Arc;
@@ -76,9 +77,22 @@ impl Tensor {
     pub fn full(dtype: DType, shape: &[usize], value: f64) -> Tensor {
         let mut out = Tensor::zeros(dtype, shape);
         if value != 0.0 {
-            crate::with_dtype!(dtype, T => out.elements_mut::<T>().fill(T::from_f64(value)));
+            out.fill(value);
         }
         out
+    }
+
+    /// All zero, or an error where the system has not so much memory.
+    pub fn try_zeros(dtype: DType, shape: &[usize]) -> Result<Tensor> {
+        let bytes = shape.iter().try_fold(dtype.size(), |bytes, n| bytes.checked_mul(*n));
+        let bytes = bytes.unwrap_or(usize::MAX);
+        let buffer = AlignedBytes::try_zeroed(bytes).ok_or(Error::Memory { what: "elements", bytes })?;
+        Ok(Tensor::new(dtype, shape, Buffer::Owned(buffer)))
+    }
+
+    /// Sets every element.
+    pub fn fill(&mut self, value: f64) {
+        crate::with_dtype!(self.dtype, T => self.elements_mut::<T>().fill(T::from_f64(value)));
     }
 
     /// Element type.

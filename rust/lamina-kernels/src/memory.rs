@@ -20,14 +20,17 @@ unsafe impl Sync for AlignedBytes {}
 impl AlignedBytes {
     /// `len` zero bytes. Large blocks come from the system untouched, so they cost nothing until used.
     pub fn zeroed(len: usize) -> Self {
+        Self::try_zeroed(len).unwrap_or_else(|| handle_alloc_error(Self::layout(len)))
+    }
+
+    /// `len` zero bytes, or `None` where the system has not so many.
+    pub fn try_zeroed(len: usize) -> Option<Self> {
         if len == 0 {
-            return AlignedBytes { ptr: NonNull::<Line>::dangling().cast(), len: 0 };
+            return Some(AlignedBytes { ptr: NonNull::<Line>::dangling().cast(), len: 0 });
         }
-        let layout = Self::layout(len);
         // SAFETY: the layout has a size above zero.
-        let ptr = unsafe { alloc_zeroed(layout) };
-        let ptr = NonNull::new(ptr).unwrap_or_else(|| handle_alloc_error(layout));
-        AlignedBytes { ptr, len }
+        let ptr = unsafe { alloc_zeroed(Layout::from_size_align(len, ALIGN).ok()?) };
+        NonNull::new(ptr).map(|ptr| AlignedBytes { ptr, len })
     }
 
     /// A copy of `bytes`.

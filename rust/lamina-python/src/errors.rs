@@ -1,7 +1,7 @@
 //! Engine errors as Python exceptions.
 
 use lamina_core::{Error, ShapeError};
-use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyIndexError, PyMemoryError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
@@ -11,6 +11,7 @@ pub fn to_py(py: Python<'_>, error: Error) -> PyErr {
         Error::Shape(e) => shape_error(py, &e).unwrap_or_else(|failed| failed),
         Error::Value(message) => PyValueError::new_err(message),
         Error::Index(message) => PyIndexError::new_err(message),
+        Error::Memory { .. } => PyMemoryError::new_err(error.to_string()),
     }
 }
 

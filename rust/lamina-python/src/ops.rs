@@ -161,13 +161,13 @@ fn full(shape: Vec<usize>, value: Any<'_, '_>, dtype: &str) -> PyResult<PyTensor
     if scalar.len() != 1 {
         return Err(value_error("`value` must be a number"));
     }
-    if dtype == DType::I64 {
-        let n = scalar.as_slice::<i64>()[0];
-        let mut out = Tensor::zeros(dtype, &shape);
-        out.elements_mut::<i64>().fill(n);
-        return Ok(PyTensor::new(out));
+    let mut out = Tensor::try_zeros(dtype, &shape).or_py(value.py())?;
+    match (dtype, scalar.to_f64()[0]) {
+        (DType::I64, _) => out.elements_mut::<i64>().fill(scalar.as_slice::<i64>()[0]),
+        (_, 0.0) => {} // fresh memory, which costs nothing until it is used
+        (_, x) => out.fill(x),
     }
-    Ok(PyTensor::new(Tensor::full(dtype, &shape, scalar.to_f64()[0])))
+    Ok(PyTensor::new(out))
 }
 
 /// `value` in the shape of x, unknown axes included.

@@ -1,7 +1,7 @@
 //! Running a plan: lock the variables, borrow an arena, walk the steps.
 
 use super::{Blocks, Plan, Step};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops::Call;
 use crate::tensor::{Buffer, Tensor};
 use crate::variable::Variable;
@@ -79,7 +79,7 @@ impl Plan {
 
     fn run_by(&self, inputs: &[Tensor], walk: &mut Walk<'_>) -> Result<Results> {
         let mut buffers: SmallVec<[AlignedBytes; 2]> =
-            self.outputs.iter().map(|ty| AlignedBytes::zeroed(ty.bytes())).collect();
+            self.outputs.iter().map(|ty| allocate("results", ty.bytes())).collect::<Result<_>>()?;
         {
             let ins: SmallVec<[&[u8]; 4]> = inputs.iter().map(Tensor::bytes).collect();
             let mut outs: SmallVec<[&mut [u8]; 4]> = buffers.iter_mut().map(|b| &mut b[..]).collect();
@@ -114,7 +114,7 @@ impl Plan {
     fn run_into(&self, inputs: &[&[u8]], outputs: &mut [&mut [u8]], walk: &mut Walk<'_>) -> Result<()> {
         let _flush = FlushDenormals::start();
         let statics = self.statics()?;
-        let mut arena = self.take_arena();
+        let mut arena = self.take_arena()?;
         let mut guards: Vec<Guard<'_>> = self
             .variables
             .iter()
@@ -144,9 +144,9 @@ impl Plan {
         result
     }
 
-    fn take_arena(&self) -> AlignedBytes {
+    fn take_arena(&self) -> Result<AlignedBytes> {
         let pooled = self.arenas.lock().unwrap_or_else(|p| p.into_inner()).pop();
-        pooled.unwrap_or_else(|| AlignedBytes::zeroed(self.arena_bytes))
+        pooled.map_or_else(|| allocate("intermediate values", self.arena_bytes), Ok)
     }
 
     fn give_arena(&self, arena: AlignedBytes) {
@@ -178,8 +178,8 @@ impl Plan {
         }
         let guards: Vec<_> = self.static_variables.iter().map(|i| self.held(*i).read()).collect();
         let versions = self.static_variables.iter().map(|i| self.held(*i).version()).collect();
-        let mut bytes = AlignedBytes::zeroed(self.static_bytes);
-        let mut temporary = AlignedBytes::zeroed(self.temporary_bytes);
+        let mut bytes = allocate("packed weights", self.static_bytes)?;
+        let mut temporary = allocate("weights on the way to their packed form", self.temporary_bytes)?;
         {
             let Blocks { inputs, outputs, .. } = self.blocks;
             let mut frame = Frame::default();
@@ -206,4 +206,8 @@ fn walk(steps: &[Step], frame: &mut Frame<'_>) -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+fn allocate(what: &'static str, bytes: usize) -> Result<AlignedBytes> {
+    AlignedBytes::try_zeroed(bytes).ok_or(Error::Memory { what, bytes })
 }
