@@ -18,9 +18,10 @@ class Cost:
         self.flops, self.arena_bytes, self.live_bytes = flops, arena_bytes, live_bytes
 
 
-def cost(fn, shapes, dtypes, batch_size):
-    """The `Cost` of `fn` on one tensor per shape, `None` in front being the batch. The weights must exist."""
-    known = [tuple(batch_size if d is None else d for d in shape) for shape in shapes]
+def cost(fn, shapes, known, dtypes):
+    """The `Cost` of `fn` on one tensor per shape, `None` in front being the batch. `known` are the same with
+    its size. The weights must exist.
+    """
     try:
         function = _trace(fn, shapes, dtypes)
     except ConcreteShapeNeeded:  # the call asks for the size of the batch

@@ -129,10 +129,11 @@ def _known(shape, batch_size):
 
 
 def _cost(fn, shapes, dtypes, batch_size):
-    if None in [_known(shape, batch_size) for shape in shapes]:
+    known = [_known(shape, batch_size) for shape in shapes]
+    if None in known:
         return None
     try:
-        return cost(fn, shapes, dtypes, batch_size)
+        return cost(fn, shapes, known, dtypes)
     except (NotImplementedError, TypeError):  # a call that needs data, not symbols
         return None
 

@@ -95,11 +95,11 @@ pub struct Plan {
     /// What the prologue leaves. Plans of one function whose prologues are the same share it.
     statics: Arc<Static>,
     /// The batch in pieces, where that is how to run it.
-    pieces: Vec<Piece>,
+    pieces: Vec<Part>,
 }
 
 /// Some rows of the batch, and the plan for so many.
-struct Piece {
+struct Part {
     rows: usize,
     plan: Arc<Plan>,
 }
@@ -154,7 +154,7 @@ impl Plan {
 
     /// Runs the batch in pieces, by one plan for so many rows each.
     pub fn in_pieces(mut self, pieces: impl IntoIterator<Item = (usize, Arc<Plan>)>) -> Plan {
-        self.pieces = pieces.into_iter().map(|(rows, plan)| Piece { rows, plan }).collect();
+        self.pieces = pieces.into_iter().map(|(rows, plan)| Part { rows, plan }).collect();
         self
     }
 
@@ -220,7 +220,7 @@ impl Plan {
             )
         };
         if !self.pieces.is_empty() {
-            let piece = |p: &Piece| format!("rows {}\n{}", p.rows, p.plan.describe());
+            let piece = |p: &Part| format!("rows {}\n{}", p.rows, p.plan.describe());
             let mut last = 0;
             let changes = self.pieces.iter().filter(|p| std::mem::replace(&mut last, p.rows) != p.rows);
             return changes.map(piece).collect();

@@ -318,7 +318,6 @@ pub fn run_chunks<T: Send>(out: &mut [T], chunk: usize, body: impl Fn(&mut [T], 
     });
 }
 
-#[cfg(test)]
 /// Held by tests that change the number of threads, so that they do not disturb one another.
 #[cfg(test)]
 pub(crate) fn test_lock() -> MutexGuard<'static, ()> {

@@ -4,7 +4,7 @@
 //! the product is computed once, in the plan's prologue. Likewise two biases in a row are one, and zeros put around an image
 //! before a convolution, or around what is never negative before a maximum, are that op's own padding.
 
-use super::uses;
+use super::{is_static, uses};
 use crate::dtype::DType;
 use crate::error::{Result, ShapeError};
 use crate::graph::{Graph, Value};
@@ -15,7 +15,6 @@ use crate::ops::index::{Margin, Pad};
 use crate::ops::matmul::MatMul;
 use crate::ops::movement::Reshape;
 use crate::ops::pool::{Pool, PoolKind};
-use crate::ops::source::Source;
 use crate::ops::window::{Padding, Slide};
 use crate::ops::{Op, OpDef};
 use crate::plan::Traced;
@@ -42,11 +41,12 @@ pub fn run(traced: Traced) -> Result<Traced> {
                 Some((image, slide)) => Some(g.add(Conv { slide, ..*conv }, &[image, kernel])?),
                 None => None,
             },
-            (Op::Pool(pool @ Pool { kind: PoolKind::Max, window, .. }), &[x]) => {
+            (Op::Pool(pool @ Pool { kind: PoolKind::Max, .. }), &[x]) => {
                 match fold.absorb_padding(g, &pool.slide, x) {
-                    // Every window then sees a number of its own, at least the 0 that it loses.
-                    Some((image, slide)) if is_positive(g, image) && narrower(&slide, window) => {
-                        Some(g.add(Pool { slide, ..*pool }, &[image])?)
+                    // A pool takes padding narrower than its window only: every window then sees a number of its own, at
+                    // least the 0 that it loses.
+                    Some((image, slide)) if is_positive(g, image) => {
+                        g.add(Pool { slide, ..*pool }, &[image]).ok()
                     }
                     _ => None,
                 }
@@ -76,13 +76,7 @@ struct Fold {
 impl Fold {
     fn is_static(&mut self, g: &Graph, v: Value) -> bool {
         for i in self.is_static.len()..=v.node as usize {
-            let node = &g.nodes()[i];
-            let known = match &node.op {
-                Op::Source(Source::Input(_)) => false,
-                Op::Source(Source::Variable(k)) => !self.updated.contains(&(*k as usize)),
-                Op::Source(_) => true,
-                _ => node.inputs.iter().all(|v| self.is_static[v.node as usize]),
-            };
+            let known = is_static(&g.nodes()[i], &self.is_static, |k| self.updated.contains(&(k as usize)));
             self.is_static.push(known);
         }
         self.is_static[v.node as usize]
@@ -182,12 +176,6 @@ impl Fold {
 /// Whether a value has no element below 0.
 fn is_positive(g: &Graph, v: Value) -> bool {
     matches!(g.op(v), Op::Unary(Unary(U::Relu)) | Op::Activation(Activation::Relu6))
-}
-
-/// Whether the padding is narrower than the window.
-fn narrower(slide: &Slide, window: &[usize; 2]) -> bool {
-    let Padding::Explicit(around) = slide.padding else { return false };
-    around.iter().zip(window).all(|(around, &window)| around.0.max(around.1) < window)
 }
 
 #[cfg(test)]

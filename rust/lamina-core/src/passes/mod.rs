@@ -12,6 +12,8 @@ pub mod fuse;
 mod layout;
 
 use crate::error::Result;
+use crate::graph::Node;
+use crate::ops::source::Source;
 use crate::ops::{Op, OpDef};
 use crate::plan::Traced;
 use crate::shape::Type;
@@ -38,6 +40,17 @@ pub fn optimise(traced: Traced) -> Result<Traced> {
     let traced = fuse::expand(traced)?;
     let traced = fuse::run(traced)?;
     chain::run(traced)
+}
+
+/// Whether a node's results are the same at every run, given the same of the nodes before it: they depend on constants
+/// and on variables that do not change.
+pub(crate) fn is_static(node: &Node, before: &[bool], changes: impl Fn(u32) -> bool) -> bool {
+    match &node.op {
+        Op::Source(Source::Input(_)) => false,
+        Op::Source(Source::Variable(v)) => !changes(*v),
+        Op::Source(_) => true,
+        _ => node.inputs.iter().all(|v| before[v.node as usize]),
+    }
 }
 
 /// How often each value is used: by nodes, results and updates.

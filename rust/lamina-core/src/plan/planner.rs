@@ -5,6 +5,7 @@ use super::{Blocks, Place, Plan, Static, StaticStep, Step, Traced};
 use crate::graph::{Graph, Value};
 use crate::ops::source::Source;
 use crate::ops::{Kernel, Lower, Lowering, Op, OpDef};
+use crate::passes;
 use crate::shape::Type;
 use lamina_kernels::Isa;
 use lamina_kernels::memory::{Span, Views};
@@ -25,7 +26,7 @@ struct Draft {
 /// its memory with an output).
 type Loc = Option<usize>;
 
-struct Slot {
+struct Piece {
     place: Place,
     bytes: usize,
     life: Lifetime,
@@ -38,7 +39,7 @@ pub(super) struct Planner<'a> {
     /// Whether a node is computed by the prologue.
     is_static: Vec<bool>,
     /// Piece of each value (aliases share one).
-    pieces: Vec<Slot>,
+    pieces: Vec<Piece>,
     location: FxHashMap<Value, usize>,
     /// The values of each piece: the inverse of `location`.
     holders: Vec<Vec<Value>>,
@@ -58,12 +59,7 @@ impl<'a> Planner<'a> {
         let mut is_static = vec![false; graph.nodes().len()];
         let mut last_reader = FxHashMap::default();
         for (i, node) in graph.nodes().iter().enumerate() {
-            is_static[i] = match &node.op {
-                Op::Source(Source::Input(_)) => false,
-                Op::Source(Source::Variable(v)) => !updated(*v),
-                Op::Source(_) => true,
-                _ => node.inputs.iter().all(|v| is_static[v.node as usize]),
-            };
+            is_static[i] = passes::is_static(node, &is_static, updated);
             for (k, v) in node.inputs.iter().enumerate() {
                 if node.op.reads(k) {
                     last_reader.insert(*v, i);
@@ -90,7 +86,7 @@ impl<'a> Planner<'a> {
     }
 
     fn piece(&mut self, place: Place, bytes: usize) -> usize {
-        self.pieces.push(Slot { place, bytes, life: Lifetime::default() });
+        self.pieces.push(Piece { place, bytes, life: Lifetime::default() });
         self.holders.push(vec![]);
         self.pieces.len() - 1
     }
@@ -323,7 +319,7 @@ impl<'a> Planner<'a> {
                 }
             }
         }
-        let select = |pieces: &[Slot], place: Place| -> Vec<(usize, usize, Lifetime)> {
+        let select = |pieces: &[Piece], place: Place| -> Vec<(usize, usize, Lifetime)> {
             let all = pieces.iter().enumerate();
             all.filter(|(_, p)| p.place == place).map(|(i, p)| (i, p.bytes, p.life)).collect()
         };

@@ -83,8 +83,13 @@ impl Plan {
         {
             let ins: SmallVec<[&[u8]; 4]> = inputs.iter().map(Tensor::bytes).collect();
             let mut outs: SmallVec<[&mut [u8]; 4]> = buffers.iter_mut().map(|b| &mut b[..]).collect();
-            // An error names places in the whole batch: the whole finds it again.
-            let in_pieces = !self.pieces.is_empty() && self.run_pieces(&ins, &mut outs, &mut *walk).is_ok();
+            let in_pieces = !self.pieces.is_empty()
+                && match self.run_pieces(&ins, &mut outs, &mut *walk) {
+                    // Memory for a piece was too much already.
+                    Err(error @ Error::Memory { .. }) => return Err(error),
+                    // Other errors name places, which the whole finds in the whole batch.
+                    done => done.is_ok(),
+                };
             if !in_pieces {
                 self.run_into(&ins, &mut outs, walk)?;
             }
