@@ -8,6 +8,7 @@
 //!
 //! Each step is rounded to f32 as if it ran alone: a fused chain gives the same bits as its parts.
 
+mod chain;
 mod kernels;
 mod ops;
 mod program;

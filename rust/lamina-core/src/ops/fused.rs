@@ -294,14 +294,54 @@ impl Builder {
     /// The program that stores these values as results 0, 1, ...; `None` where it needs more registers or
     /// results than a program may have.
     pub fn finish(self, results: &[u8]) -> Option<Program> {
-        let mut ssa = self.instrs;
-        for (output, &src) in results.iter().enumerate() {
-            // As soon as it is there, so that its register is free again.
-            let made = ssa.iter().position(|i| destination(i) == Some(src)).expect("a result was computed");
-            ssa.insert(made + 1, Instr::Store { src, output: output as u8 });
-        }
-        allocate(ssa)
+        let with_stores = |mut ssa: Vec<Instr>| {
+            for (output, &src) in results.iter().enumerate() {
+                // As soon as it is there, so that its register is free again.
+                let made =
+                    ssa.iter().position(|i| destination(i) == Some(src)).expect("a result was computed");
+                ssa.insert(made + 1, Instr::Store { src, output: output as u8 });
+            }
+            allocate(ssa)
+        };
+        // Where the registers do not suffice for that order, in the order of the graph.
+        with_stores(schedule(&self.instrs, results)).or_else(|| with_stores(self.instrs))
     }
+}
+
+/// The instructions in an order in which computations follow what they use directly: such values are passed on
+/// without memory. Operands come first.
+fn schedule(instrs: &[Instr], results: &[u8]) -> Vec<Instr> {
+    // A value is defined by the instruction of its number.
+    let mut depth = vec![0usize; instrs.len()];
+    for (at, mut instr) in instrs.iter().copied().enumerate() {
+        sources(&mut instr, |r| depth[at] = depth[at].max(depth[*r as usize] + 1));
+    }
+    let mut ordered: Vec<Instr> = vec![];
+    let mut done: Vec<bool> = depth.iter().map(|&d| d == 0).collect();
+    ordered.extend(instrs.iter().zip(&done).filter(|(_, operand)| **operand).map(|(i, _)| *i));
+    let mut wanted: Vec<u8> = results.to_vec();
+    // The deepest last on the stack: most other results are on its way.
+    wanted.sort_by_key(|r| depth[*r as usize]);
+    while let Some(&value) = wanted.last() {
+        let mut instr = instrs[value as usize];
+        let mut missing: SmallVec<[u8; 3]> = smallvec![];
+        sources(&mut instr, |r| {
+            if !done[*r as usize] {
+                missing.push(*r);
+            }
+        });
+        if missing.is_empty() {
+            wanted.pop();
+            if !std::mem::replace(&mut done[value as usize], true) {
+                ordered.push(instr);
+            }
+        } else {
+            // The deepest comes last, and then what uses it.
+            missing.sort_by_key(|r| std::cmp::Reverse(depth[*r as usize]));
+            wanted.extend(missing);
+        }
+    }
+    ordered
 }
 
 /// Renames single-assignment values to as few registers as their lifetimes allow.

@@ -1,5 +1,6 @@
 //! Straight-line programs over registers, checked when they are made.
 
+use super::chain::Kind;
 use super::{Binary, Unary};
 
 /// One instruction. Registers hold a tile of f32; a `bool` is 0 or 1 inside a program.
@@ -72,7 +73,7 @@ impl Instr {
         Instr::Const { dst, bits: value.to_bits() }
     }
 
-    fn dst(self) -> Option<u8> {
+    pub(super) fn dst(self) -> Option<u8> {
         match self {
             Instr::Load { dst, .. }
             | Instr::LoadOut { dst, .. }
@@ -111,6 +112,21 @@ pub(super) struct Step {
     pub direct: Option<u8>,
     /// For `LoadOut`: the output is overwritten while the register is still needed, so copy it.
     pub copy: bool,
+    /// How it may be a link of a chain: it can take over the result of the step before, or begin a chain.
+    pub link: Option<LinkPlan>,
+}
+
+/// A step as a link of a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct LinkPlan {
+    pub kind: Kind,
+    /// The register whose value is passed on, and the other operand's.
+    pub from: u8,
+    pub operand: Option<u8>,
+    /// Whether `from` is the result of the step before, stores aside.
+    pub joins: bool,
+    /// Whether anything but the next link wants the result.
+    pub keep: bool,
 }
 
 /// A checked program, to be run by [`run`](super::run).
@@ -207,7 +223,7 @@ impl Program {
 /// Decides which results go straight to their output and which old outputs must be copied first.
 fn place(instrs: &[Instr]) -> Vec<Step> {
     let mut steps: Vec<Step> =
-        instrs.iter().map(|&instr| Step { instr, direct: None, copy: false }).collect();
+        instrs.iter().map(|&instr| Step { instr, direct: None, copy: false, link: None }).collect();
     // When each output's memory is first written: at its store, or at the step whose result it is.
     let mut overwritten = [usize::MAX; Program::OUTPUTS];
     for (at, &store) in instrs.iter().enumerate() {
@@ -238,5 +254,50 @@ fn place(instrs: &[Instr]) -> Vec<Step> {
             reads[..count].contains(&dst)
         });
     }
+    // From behind: what the next step takes over need not be kept.
+    let mut next: Option<LinkPlan> = None;
+    for at in (0..instrs.len()).rev() {
+        if matches!(instrs[at], Instr::Store { .. }) {
+            continue;
+        }
+        let before = instrs[..at].iter().rev().find(|i| !matches!(i, Instr::Store { .. }));
+        let mut link = link(instrs[at], before.and_then(|i| i.dst()));
+        if let (Some(link), Some(dst)) = (&mut link, instrs[at].dst()) {
+            let taken = next.is_some_and(|next| next.joins && next.from == dst);
+            link.keep = !taken || readers(instrs, at, dst) > 1;
+        }
+        steps[at].link = link;
+        next = link;
+    }
     steps
+}
+
+/// How many instructions read what instruction `at` writes to `register`.
+fn readers(instrs: &[Instr], at: usize, register: u8) -> usize {
+    let mut count = 0;
+    for instr in &instrs[at + 1..] {
+        let (reads, n) = instr.reads();
+        count += usize::from(reads[..n].contains(&register));
+        if instr.dst() == Some(register) {
+            break;
+        }
+    }
+    count
+}
+
+/// The link that an instruction can be, after one that wrote register `before`.
+fn link(instr: Instr, before: Option<u8>) -> Option<LinkPlan> {
+    let plan =
+        |kind, from, operand| LinkPlan { kind, from, operand, joins: before == Some(from), keep: true };
+    match instr {
+        Instr::Unary { op, a, .. } => Some(plan(Kind::unary(op)?, a, None)),
+        Instr::Binary { op: Binary::Mul, a, b, .. } if a == b => Some(plan(Kind::Square, a, None)),
+        Instr::Binary { a, b, .. } if a == b => None,
+        Instr::Binary { op, a, b, .. } => {
+            let second = before == Some(b);
+            let (from, operand) = if second { (b, a) } else { (a, b) };
+            Some(plan(Kind::binary(op, second)?, from, Some(operand)))
+        }
+        _ => None,
+    }
 }

@@ -127,10 +127,16 @@ fn random_program(next: &mut impl FnMut(u32) -> u32) -> Program {
     let mut written = vec![0u8];
     let mut open = vec![0u8, 1, 2];
     let pick = |from: &[u8], next: &mut dyn FnMut(u32) -> u32| from[next(from.len() as u32) as usize];
-    while instrs.len() < 18 {
+    // Half of them mostly pass one value on: chains, some of them longer than are run at once.
+    let chain = next(2) == 0;
+    let mut last = 0;
+    while instrs.len() < if chain { 70 } else { 18 } {
         let dst = next(registers) as u8;
-        let [a, b, c] = [(); 3].map(|()| pick(&written, next));
-        let instr = match next(8) {
+        let [mut a, b, c] = [(); 3].map(|()| pick(&written, next));
+        if chain && next(8) > 0 {
+            a = last;
+        }
+        let instr = match if chain && next(4) > 0 { 3 + 5 * next(2) } else { next(8) } {
             0 => Instr::Load { dst, input: next(3) as u8 },
             1 if !open.is_empty() => Instr::LoadOut { dst, output: pick(&open, next) },
             2 => Instr::constant(dst, next(5) as f32 - 2.0),
@@ -144,6 +150,7 @@ fn random_program(next: &mut impl FnMut(u32) -> u32) -> Program {
             _ => Instr::Binary { op: exact2[next(7) as usize], dst, a, b },
         };
         instrs.push(instr);
+        last = dst;
         if !written.contains(&dst) {
             written.push(dst);
         }

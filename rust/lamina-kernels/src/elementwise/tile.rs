@@ -1,10 +1,11 @@
 //! The interpreter: one pass of a program over a range of elements, tile by tile.
 
+use super::chain::{self, LINKS, Link};
 use super::kernels::{binary, select, unary};
 use super::program::{Instr, Program};
 use super::{Access, In, for_each_type};
-use crate::simd::Simd;
-use crate::{Isa, dispatch};
+use crate::simd::{Simd, prefetch};
+use crate::{Isa, dispatch, scratch};
 use std::mem::MaybeUninit;
 
 /// Elements per register: long enough to hide the cost of decoding an instruction, short enough for
@@ -70,12 +71,49 @@ pub(super) fn interpret(
     let mut at = start;
     while at < end {
         let place = Place { at, len: TILE.min(end - at) };
+        let mut chain = Chain::new();
         for step in &program.steps {
             // SAFETY: `Program::new` checked that registers are written before they are read and that
             // register, input and output numbers are in range; `run` checked the lengths. A register
             // points at `len` readable elements (one vector where uniform) until it is written again:
             // at its own tile, at an input, or at an output whose contents `place` found to stay.
             unsafe {
+                if let Some(link) = step.link
+                    && let Some(dst) = step.instr.dst()
+                {
+                    let from = regs[link.from as usize].assume_init();
+                    let operand = link.operand.map_or(from, |r| regs[r as usize].assume_init());
+                    let joins = link.joins && chain.count > 0;
+                    // A chain that has not begun does not begin with numbers: they are one vector, not a tile.
+                    if joins || !(from.uniform && operand.uniform) {
+                        if !joins || chain.count == LINKS {
+                            if joins {
+                                // Its last result goes by way of its tile to what follows.
+                                chain.links[LINKS - 1].assume_init_mut().to = from.ptr.cast_mut();
+                            }
+                            chain.run(isa, place.len);
+                            chain.from = from;
+                        }
+                        let tile = tiles.add(dst as usize * ROOM + LANES);
+                        let out = match step.direct.map(|o| outs[o as usize]) {
+                            Some(Output::F32(out)) => out.add(at),
+                            _ => tile,
+                        };
+                        let to = if link.keep { out } else { std::ptr::null_mut() };
+                        chain.links[chain.count].write(Link { kind: link.kind, operand, to });
+                        chain.count += 1;
+                        regs[dst as usize].write(Value { ptr: out, uniform: false });
+                        continue;
+                    }
+                }
+                // What has been stored where it was made needs no step of its own.
+                if let Instr::Store { src, output } = step.instr
+                    && let Output::F32(out) = outs[output as usize]
+                    && std::ptr::eq(regs[src as usize].assume_init().ptr, out.add(at))
+                {
+                    continue;
+                }
+                chain.run(isa, place.len);
                 let own = |register: u8| tiles.add(register as usize * ROOM);
                 let tile = |register: u8| own(register).add(LANES);
                 // The memory a computed register goes to: its output where it can, else its own.
@@ -107,7 +145,10 @@ pub(super) fn interpret(
                     Instr::LoadOut { dst, output } => {
                         let tile = tile(dst);
                         let ptr = match outs[output as usize] {
-                            Output::F32(out) if !step.copy => out.add(at),
+                            Output::F32(out) if !step.copy => {
+                                ahead(out.add(at + place.len), TILE.min(end - at - place.len));
+                                out.add(at)
+                            }
                             Output::F32(out) => {
                                 std::ptr::copy_nonoverlapping(out.add(at), tile, place.len);
                                 tile
@@ -150,7 +191,35 @@ pub(super) fn interpret(
                 }
             }
         }
+        // SAFETY: as above.
+        unsafe { chain.run(isa, place.len) };
         at += place.len;
+    }
+}
+
+/// Links that wait to be run.
+struct Chain {
+    from: Value,
+    links: [MaybeUninit<Link>; LINKS],
+    count: usize,
+}
+
+impl Chain {
+    fn new() -> Chain {
+        let nothing = Value { ptr: std::ptr::null(), uniform: true };
+        Chain { from: nothing, links: [MaybeUninit::uninit(); LINKS], count: 0 }
+    }
+
+    /// Runs what waits, over `len` elements.
+    ///
+    /// # Safety
+    /// As for [`chain::run`], for every link.
+    unsafe fn run(&mut self, isa: Isa, len: usize) {
+        if self.count > 0 {
+            // SAFETY: the first `count` links were written; the rest is the caller's contract.
+            unsafe { chain::run(isa, self.from, scratch::written(&self.links[..self.count]), len) };
+            self.count = 0;
+        }
     }
 }
 
@@ -162,6 +231,14 @@ unsafe fn splat(x: f32, own: *mut f32) -> Value {
     // SAFETY: the caller's contract.
     unsafe { own.cast::<[f32; LANES]>().write([x; LANES]) };
     Value { ptr: own, uniform: true }
+}
+
+/// Asks for the next tile of an operand: a program reads several in turn, each by so little at a time that the
+/// machine does not notice where each goes on.
+fn ahead(from: *const f32, len: usize) {
+    for line in 0..len / LANES {
+        prefetch(from.wrapping_add(line * LANES));
+    }
 }
 
 /// Inputs that may have a pattern.
@@ -186,7 +263,10 @@ unsafe fn load(isa: Isa, data: In<'_>, access: Access, place: Place, own: *mut f
         let (inner, repeat) = match access {
             Access::Full => {
                 return match data {
-                    In::F32(x) => Value { ptr: x[at..at + len].as_ptr(), uniform: false },
+                    In::F32(x) => {
+                        ahead(x.as_ptr().wrapping_add(at + len), TILE.min(x.len() - at - len));
+                        Value { ptr: x[at..at + len].as_ptr(), uniform: false }
+                    }
                     _ => {
                         convert(isa, data, at, std::slice::from_raw_parts_mut(tile, len));
                         in_tile
