@@ -107,8 +107,10 @@ const BLOCK_ROWS: usize = 196;
 const BLOCK_PANELS: usize = 16;
 const BLOCK_LEN: usize = 100 << 10;
 
-/// Up to this many rows a row-major B is read where it lies: packing would cost more than it gains.
-const IN_PLACE_ROWS: usize = 256;
+/// Up to this many rows each task packs the columns of B that it reads, and nobody waits for a B packed as a whole:
+/// all rows of A and such a strip stay in L2.
+const STRIP_ROWS: usize = 256;
+const STRIP_PANELS: usize = 4;
 
 /// Nanoseconds of work under which waking a thread does not pay.
 const TASK_NS: usize = 10_000;
@@ -135,16 +137,19 @@ pub fn gemm(isa: Isa, a: MatRef, b: B, c: &mut [f32], ldc: usize, accumulate: bo
         }
         B::Plain(b) => {
             b.check();
-            let few = m <= IN_PLACE_ROWS;
+            let kernels = kernels(isa);
             if b.row_stride == 1 && b.col_stride != 1 && a.col_stride == 1 && small::pays(m, k) {
                 small::dots(isa, a, b, ldc, &out);
-            } else if b.col_stride == 1 && few {
-                let tail = n % kernels(isa).panel;
+            } else if b.col_stride == 1 && m <= kernels.rows {
+                // One tile reads B once: where it lies.
+                let tail = n % kernels.panel;
                 let tail_at = MatRef { data: &b.data[(n - tail).min(b.data.len())..], cols: tail, ..b };
                 scratch::with(packed_b_len(isa, k, tail), |packed: &mut [f32]| {
                     pack_b(isa, tail_at, packed);
                     multiply(isa, a, Panels::in_place(isa, b, packed), ldc, &out);
                 });
+            } else if m <= STRIP_ROWS {
+                strips(isa, a, b, ldc, &out);
             } else {
                 scratch::with(packed_b_len(isa, k, n), |packed: &mut [f32]| {
                     pack_b(isa, b, packed);
@@ -193,6 +198,7 @@ pub(crate) fn work_ns(m: usize, n: usize, k: usize) -> usize {
 fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
     let kernels = kernels(isa);
     let (m, k, n) = (a.rows, b.k, out.cols);
+    let b = Right::Panels(b);
     let tiles = m.div_ceil(kernels.rows);
     let panels = n.div_ceil(kernels.panel);
     let work = work_ns(m, n, k);
@@ -216,28 +222,75 @@ fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
     if work < 2 * TASK_NS { (0..tasks).for_each(task) } else { threads::run(tasks, task) }
 }
 
+/// All rows by strips of columns, each of which its task packs.
+fn strips(isa: Isa, a: MatRef, b: MatRef, ldc: usize, out: &Output) {
+    let kernels = kernels(isa);
+    let panels = b.cols.div_ceil(kernels.panel);
+    let work = work_ns(a.rows, b.cols, b.rows);
+    let want = (work / TASK_NS).clamp(1, 2 * threads::num_threads());
+    let parts = panels.div_ceil(STRIP_PANELS).max(want).min(panels);
+    let task = |t: usize| {
+        let (panel, count) = part(panels, parts, t);
+        let first = panel * kernels.panel;
+        let cols = (count * kernels.panel).min(b.cols - first);
+        let data = &b.data[(first * b.col_stride).min(b.data.len())..];
+        let (b, out) = (Right::Plain(MatRef { data, cols, ..b }), out.columns(first, cols));
+        row_block(isa, a, &b, ldc, &out, (0, a.rows, a.rows.div_ceil(kernels.rows)), 0..count);
+    };
+    if work < 2 * TASK_NS { (0..parts).for_each(task) } else { threads::run(parts, task) }
+}
+
+/// The right operand of a block: in panels, or to be packed step by step.
+enum Right<'a> {
+    Panels(Panels),
+    Plain(MatRef<'a>),
+}
+
+impl Right<'_> {
+    fn k(&self) -> usize {
+        match self {
+            Right::Panels(panels) => panels.k,
+            Right::Plain(b) => b.rows,
+        }
+    }
+
+    /// Calls `body` with the panels and the row of them at which k from `k0` on begins.
+    fn step<R>(&self, isa: Isa, k0: usize, len: usize, body: impl FnOnce(&Panels, usize) -> R) -> R {
+        match self {
+            Right::Panels(panels) => body(panels, k0),
+            Right::Plain(b) => {
+                let data = &b.data[(k0 * b.row_stride).min(b.data.len())..];
+                scratch::with(packed_b_len(isa, len, b.cols), |packed: &mut [f32]| {
+                    pack_b(isa, MatRef { data, rows: len, ..*b }, packed);
+                    body(&Panels::packed(isa, packed, len, b.cols), 0)
+                })
+            }
+        }
+    }
+}
+
 /// `rows` rows of C from `row0` on, by all of k, in `tiles` tiles.
 fn row_block(
     isa: Isa,
     a: MatRef,
-    b: &Panels,
+    b: &Right,
     ldc: usize,
     out: &Output,
     (row0, rows, tiles): (usize, usize, usize),
     columns: Range<usize>,
 ) {
-    let mut offsets = [MaybeUninit::uninit(); BLOCK_ROWS];
+    let mut offsets = [MaybeUninit::uninit(); STRIP_ROWS];
     for (i, offset) in offsets[..rows].iter_mut().enumerate() {
         offset.write((row0 + i) * ldc);
     }
     // SAFETY: the first `rows` entries were just written.
     let offsets = unsafe { scratch::written(&offsets[..rows]) };
-    let block = k_block(b.k);
-    let steps = b.k.div_ceil(block).max(1);
+    let (k, block) = (b.k(), k_block(b.k()));
+    let steps = k.div_ceil(block).max(1);
     let row_len = block.next_multiple_of(16) + 16;
     let multiply = |packed: &mut [f32], mut partial: Option<&mut Partial>| {
         for i in 0..steps {
-            let (k0, len) = (i * block, block.min(b.k - i * block));
+            let (k0, len) = (i * block, block.min(k - i * block));
             let mut start = a.data.as_ptr().wrapping_add(row0 * a.row_stride + k0 * a.col_stride);
             let mut stride = a.row_stride;
             if !packed.is_empty() && a.col_stride == 1 {
@@ -252,11 +305,13 @@ fn row_block(
                 pack::pack_a(a, row0, rows, tiles, k0, len, packed);
                 ASource::Packed { data: packed.as_ptr() }
             };
-            let step = Step { k0, segs: 1, len, first: i == 0, last: i + 1 == steps };
-            let (rows, partial) = (Rows { offsets, lines: 1, tiles }, partial.as_deref_mut());
-            // SAFETY: `MatRef::check` holds the pointers in bounds, packed has rows x len elements, and
-            // tasks cover disjoint rows and columns of C.
-            unsafe { multiply_block(isa, &source, rows, b, step, columns.clone(), out, partial) };
+            b.step(isa, k0, len, |panels, k0| {
+                let step = Step { k0, segs: 1, len, first: i == 0, last: i + 1 == steps };
+                let (rows, partial) = (Rows { offsets, lines: 1, tiles }, partial.as_deref_mut());
+                // SAFETY: `MatRef::check` holds the pointers in bounds, packed has rows x len elements, and
+                // tasks cover disjoint rows and columns of C.
+                unsafe { multiply_block(isa, &source, rows, panels, step, columns.clone(), out, partial) };
+            });
         }
     };
     let strided = a.col_stride != 1 && a.row_stride != 1;

@@ -2,8 +2,9 @@
 
 use super::MatRef;
 use super::tile::{kernels, split};
-use crate::Isa;
+use crate::simd::{Simd, prefetch};
 use crate::threads::{self, SharedMut};
+use crate::{Isa, dispatch};
 
 /// Columns that `n` take up in packed panels: the last panel is one vector wide where that is enough.
 fn padded(isa: Isa, n: usize) -> usize {
@@ -33,27 +34,84 @@ pub(crate) fn pack_b_rows(isa: Isa, b: MatRef, k: usize, k0: usize, out: &mut [f
     assert_eq!(out.len(), packed_b_len(isa, k, n), "the packed B has packed_b_len elements");
     let panel = kernels(isa).panel;
     let panels = n.div_ceil(panel);
+    // Rows of B are read a few panels at a time: pieces of some cache lines.
+    let group = if b.col_stride == 1 { GROUP_PANELS } else { 1 };
     let shared = SharedMut::new(out);
     let body = |i: usize| {
-        let col = i * panel;
-        let cols = panel.min(n - col);
+        let col = i * group * panel;
+        let cols = (group * panel).min(n - col);
+        if b.col_stride == 1 {
+            let lines = Lines { b, col, cols, panel, k, k0 };
+            // SAFETY: the group's panels lie after the full panels before it, disjoint from all others.
+            let out = unsafe { shared.slice(col * k, padded(isa, n - col).min(group * panel) * k) };
+            return lines.pack(isa, out);
+        }
         let width = padded(isa, n - col).min(panel);
-        // SAFETY: panel i lies after the i full panels before it, disjoint from all others.
+        // SAFETY: as above, for one panel.
         let out = unsafe { shared.slice(col * k + k0 * width, width * b.rows) };
         pack_panel(b, col, cols, width, out);
     };
-    if b.rows * n < 1 << 16 { (0..panels).for_each(body) } else { threads::run(panels, body) }
+    let tasks = panels.div_ceil(group);
+    if b.rows * n < 1 << 16 { (0..tasks).for_each(body) } else { threads::run(tasks, body) }
 }
 
-fn pack_panel(b: MatRef, col: usize, cols: usize, width: usize, out: &mut [f32]) {
-    if b.col_stride == 1 {
-        for (p, row) in out.chunks_exact_mut(width).enumerate() {
-            let start = p * b.row_stride + col;
-            row[..cols].copy_from_slice(&b.data[start..start + cols]);
-            row[cols..].fill(0.0);
-        }
-        return;
+/// Panels that are packed at once where rows are contiguous.
+const GROUP_PANELS: usize = 4;
+
+/// Rows ahead of which memory is asked for what comes next.
+const AHEAD: usize = 8;
+
+/// A few panels of a matrix whose rows are contiguous.
+struct Lines<'a> {
+    b: MatRef<'a>,
+    /// The columns: `cols` from `col` on.
+    col: usize,
+    cols: usize,
+    panel: usize,
+    /// Rows of the packed matrix, and the first one that is written.
+    k: usize,
+    k0: usize,
+}
+
+impl Lines<'_> {
+    /// Packs them to `out`, where the first of the panels begins.
+    fn pack(&self, isa: Isa, out: &mut [f32]) {
+        let Lines { b, col, cols, k, k0, panel } = *self;
+        assert!(k0 + b.rows <= k && out.len() >= k * cols && panel.is_multiple_of(kernels(isa).lanes));
+        assert!(b.rows == 0 || (b.rows - 1) * b.row_stride + col + cols <= b.data.len());
+        let job = self;
+        dispatch!(isa, pack_lines, (job: &Lines, out: &mut [f32]));
     }
+}
+
+#[inline(always)]
+fn pack_lines<S: Simd>(s: S, job: &Lines, out: &mut [f32]) {
+    let Lines { b, col, cols, panel, k, k0 } = *job;
+    let from = b.data.as_ptr().wrapping_add(col);
+    for p in 0..b.rows {
+        let row = from.wrapping_add(p * b.row_stride);
+        for line in (0..cols).step_by(16) {
+            prefetch(row.wrapping_add(AHEAD * b.row_stride + line));
+        }
+        for first in (0..cols).step_by(panel) {
+            // The last panel is one vector wide where that is enough.
+            let left = cols - first;
+            let width = if left <= S::LANES { S::LANES } else { panel };
+            for j in (0..width).step_by(S::LANES) {
+                // SAFETY: `pack` holds the rows in B; a panel has k rows of `width` from `first * k` on.
+                unsafe {
+                    let to = out.as_mut_ptr().add(first * k + (k0 + p) * width + j);
+                    let at = row.wrapping_add(first + j);
+                    let n = left.saturating_sub(j).min(S::LANES);
+                    s.store(to, if n == S::LANES { s.load(at) } else { s.load_partial(at, n) });
+                }
+            }
+        }
+    }
+}
+
+/// One panel of a matrix whose rows are not contiguous.
+fn pack_panel(b: MatRef, col: usize, cols: usize, width: usize, out: &mut [f32]) {
     if cols < width {
         out.chunks_exact_mut(width).for_each(|row| row[cols..].fill(0.0));
     }
