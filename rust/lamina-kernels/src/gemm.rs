@@ -206,17 +206,22 @@ fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
         return row_block(isa, a, &b, ldc, out, (0, m, 1), 0..panels);
     }
     let block = (BLOCK_LEN / k_block(k)).clamp(4 * kernels.rows, BLOCK_ROWS) / kernels.rows;
-    let (row_blocks, mut col_blocks) = grid(tiles, block, panels, work);
+    // Few rows take several panels at once: borders stand between those.
+    let wide = kernels.by_rows_wide.get(m - 1).copied().unwrap_or_default().iter().map(|option| option.0);
+    let unit = wide.filter(|count| panels >= count * threads::num_threads()).max().unwrap_or(1);
+    let units = panels.div_ceil(unit);
+    let (row_blocks, mut col_blocks) = grid(tiles, block, units, work);
     if k > k_block(k) {
-        col_blocks = col_blocks.max(panels.div_ceil(BLOCK_PANELS));
+        col_blocks = col_blocks.max(panels.div_ceil(BLOCK_PANELS)).min(units);
     }
     // Row blocks run fastest: the panels of a column block stay in the shared cache meanwhile.
     let task = |t: usize| {
         let (tile, count) = part(tiles, row_blocks, t % row_blocks);
         let row = |tile| if tile == tiles { m } else { split(m, tiles, tile).0 };
         let rows = (row(tile), row(tile + count) - row(tile), count);
-        let (panel, panels) = part(panels, col_blocks, t / row_blocks);
-        row_block(isa, a, &b, ldc, out, rows, panel..panel + panels);
+        let (first, count) = part(units, col_blocks, t / row_blocks);
+        let columns = first * unit..((first + count) * unit).min(panels);
+        row_block(isa, a, &b, ldc, out, rows, columns);
     };
     let tasks = row_blocks * col_blocks;
     if work < 2 * TASK_NS { (0..tasks).for_each(task) } else { threads::run(tasks, task) }

@@ -313,13 +313,12 @@ pub(crate) unsafe fn multiply_block(
             t.offsets = to.1[row..].as_ptr();
             t.sum_offsets = from.1[row..].as_ptr();
             let mut kernel = if narrow && b.tail == data { list.1[mr - 1] } else { list.0[mr - 1] };
-            if mr == offsets.len()
-                && matches!(a, ASource::Lines { .. } | ASource::Rows { .. })
-                && let Some(&(count, k)) = kernels.by_rows_wide.get(mr - 1)
-                && panel + count <= columns.end
-                && b.n - col >= count * kernels.panel
-            {
-                (wide, kernel) = (count, k);
+            if mr == offsets.len() && matches!(a, ASource::Lines { .. } | ASource::Rows { .. }) {
+                let left = (columns.end - panel).min((b.n - col) / kernels.panel);
+                let options = kernels.by_rows_wide.get(mr - 1).copied().unwrap_or_default();
+                if let Some(&option) = options.iter().find(|option| option.0 <= left) {
+                    (wide, kernel) = option;
+                }
             }
             t.cols = (b.n - col).min(wide * kernels.panel);
             if let (ASource::Lines { stride, .. }, true) =

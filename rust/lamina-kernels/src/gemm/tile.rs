@@ -73,8 +73,8 @@ pub(crate) struct Kernels {
     /// For a last panel of at most one vector.
     pub by_rows_narrow: &'static [Kernel],
     pub by_panel_narrow: &'static [Kernel],
-    /// For few rows, several panels at once: `(panels, kernel)`.
-    pub by_rows_wide: &'static [(usize, Kernel)],
+    /// For few rows, several panels at once: `(panels, kernel)`, the most panels first.
+    pub by_rows_wide: &'static [&'static [(usize, Kernel)]],
     pub finish: Finish,
 }
 
@@ -220,7 +220,7 @@ unsafe fn finish<S: Simd>(s: S, t: &Tile, sums: *const f32, rows: usize, stride:
 /// Declares the kernels of one instruction set in a module of their own.
 macro_rules! kernels {
     ($name:ident, $(#[$features:meta])? $simd:ty, $token:expr, rows $rows:literal, vectors $nv:literal,
-     heights [$($mr:literal)*], wide [$(($wmr:literal, $wnv:literal))*]) => {
+     heights [$($mr:literal)*], wide [$(($wmr:literal, $($wnv:literal)*))*]) => {
         mod $name {
             use super::*;
 
@@ -244,7 +244,7 @@ macro_rules! kernels {
                 by_panel: &[$(kernel::<$mr, $nv, $nv, false>),*],
                 by_rows_narrow: &[$(kernel::<$mr, 1, 1, true>),*],
                 by_panel_narrow: &[$(kernel::<$mr, 1, 1, false>),*],
-                by_rows_wide: &[$(($wnv / $nv, kernel::<$wmr, $wnv, $nv, true>)),*],
+                by_rows_wide: &[$(&[$(($wnv / $nv, kernel::<$wmr, $wnv, $nv, true>)),*]),*],
                 finish: finish_narrow,
             };
         }
@@ -254,16 +254,16 @@ macro_rules! kernels {
 #[cfg(target_arch = "x86_64")]
 kernels!(avx512, #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
     crate::simd::Avx512, crate::simd::Avx512::new_unchecked(), rows 14, vectors 2,
-    heights [1 2 3 4 5 6 7 8 9 10 11 12 13 14], wide [(1, 8) (2, 8) (3, 6) (4, 4) (5, 4) (6, 4)]);
+    heights [1 2 3 4 5 6 7 8 9 10 11 12 13 14], wide [(1, 8 4) (2, 8 4) (3, 6 4) (4, 4) (5, 4) (6, 4)]);
 
 #[cfg(target_arch = "x86_64")]
 kernels!(avx2, #[target_feature(enable = "avx2,fma")]
     crate::simd::Avx2, crate::simd::Avx2::new_unchecked(), rows 6, vectors 2,
-    heights [1 2 3 4 5 6], wide [(1, 8) (2, 4)]);
+    heights [1 2 3 4 5 6], wide [(1, 8 4) (2, 4)]);
 
 #[cfg(target_arch = "aarch64")]
 kernels!(neon, crate::simd::Neon, crate::simd::Neon::new_unchecked(), rows 8, vectors 2,
-    heights [1 2 3 4 5 6 7 8], wide [(1, 8) (2, 8) (3, 6)]);
+    heights [1 2 3 4 5 6 7 8], wide [(1, 8 4) (2, 8 4) (3, 6 4)]);
 
 kernels!(scalar, Scalar, Scalar::new(), rows 4, vectors 1, heights [1 2 3 4], wide [(1, 2)]);
 
