@@ -10,7 +10,7 @@ fn filters() -> Vec<(Minimal, Conv2d)> {
     let sizes = (0..64).map(|i| Conv2d { kh: 1 + i / 8, kw: 1 + i % 8, ..BASE });
     let with = |g: Conv2d| Minimal::ALL.into_iter().filter(move |m| m.applies(&g)).map(move |m| (m, g));
     let filters: Vec<_> = sizes.flat_map(with).collect();
-    assert_eq!(filters.len(), 3 + 2 * 5, "three squares, five lines across and down");
+    assert_eq!(filters.len(), 3 + 2 * 4, "three squares, four lines across and down");
     filters
 }
 
@@ -207,6 +207,7 @@ fn lines_are_filtered_where_that_is_faster() {
                     fastest
                 };
                 assert!(of(&wide).is_some_and(|minimal| minimal.applies(&wide)), "{} {wide:?}", isa.name());
+                assert_ne!(Algorithm::fastest_grad_input(isa, &wide, repacked), Algorithm::Direct);
                 assert_eq!(of(&Conv2d { c: 1, co: 1, ..wide }), None, "{}", isa.name());
                 assert_eq!(of(&Conv2d { dilation: (1, 2), ..wide }), None);
             }
@@ -219,7 +220,7 @@ proptest! {
     #[test]
     fn any_geometry(
         n in 0usize..4, h in 0usize..12, w in 0usize..12, c in 1usize..40, co in 1usize..70,
-        top in 0usize..5, left in 0usize..5, bottom in 0usize..4, right in 0usize..4, which in 0usize..13,
+        top in 0usize..5, left in 0usize..5, bottom in 0usize..4, right in 0usize..4, which in 0usize..11,
     ) {
         let (minimal, filter) = filters()[which];
         let g = padded(filter, [n, h, w, c, co], (top, left), (bottom, right));

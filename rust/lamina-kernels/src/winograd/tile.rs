@@ -1,6 +1,7 @@
 //! The tiles that outputs are computed in, and how they lie over the images.
 
 use crate::conv::Conv2d;
+use std::ops::Range;
 
 /// A minimal filtering algorithm, named by its outputs and the filter's taps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -13,8 +14,6 @@ pub enum Minimal {
     F2x2_5x5,
     /// F(4, 3), for filters of one row or one column, as the following
     F4_3,
-    /// F(6, 3)
-    F6_3,
     /// F(2, 5)
     F2_5,
     /// F(4, 5)
@@ -25,9 +24,9 @@ pub enum Minimal {
 
 impl Minimal {
     /// All of them.
-    pub const ALL: [Minimal; 8] = {
+    pub const ALL: [Minimal; 7] = {
         use Minimal::*;
-        [F2x2_3x3, F4x4_3x3, F2x2_5x5, F4_3, F6_3, F2_5, F4_5, F2_7]
+        [F2x2_3x3, F4x4_3x3, F2x2_5x5, F4_3, F2_5, F4_5, F2_7]
     };
 
     /// Directions that it filters in, outputs of a tile and taps in each.
@@ -37,7 +36,6 @@ impl Minimal {
             Minimal::F4x4_3x3 => (2, 4, 3),
             Minimal::F2x2_5x5 => (2, 2, 5),
             Minimal::F4_3 => (1, 4, 3),
-            Minimal::F6_3 => (1, 6, 3),
             Minimal::F2_5 => (1, 2, 5),
             Minimal::F4_5 => (1, 4, 5),
             Minimal::F2_7 => (1, 2, 7),
@@ -103,20 +101,28 @@ impl Grid {
         Grid { axes: [first, Axis { m, ..second }] }
     }
 
-    /// Tiles of an image along each axis.
-    fn sides(&self) -> [usize; 2] {
-        self.axes.map(|axis| axis.outputs.div_ceil(axis.m))
-    }
-
     /// Tiles of an image.
     pub fn tiles(&self) -> usize {
-        let [first, second] = self.sides();
-        first * second
+        self.axes.iter().map(|axis| axis.outputs.div_ceil(axis.m)).product()
     }
 
-    /// The image of a tile, and its first output along each axis.
-    pub fn at(&self, tile: usize) -> (usize, [usize; 2]) {
-        let ([first, second], [a, b]) = (self.sides(), self.axes);
-        (tile / (first * second), [tile / second % first * a.m, tile % second * b.m])
+    /// The image of each tile, and its first output along each axis.
+    pub fn walk(&self, tiles: Range<usize>) -> impl Iterator<Item = (usize, [usize; 2])> {
+        let [a, b] = self.axes;
+        let (lines, line) = (a.outputs.div_ceil(a.m).max(1), b.outputs.div_ceil(b.m).max(1));
+        let first = tiles.start;
+        // Counted on: divisions would take as long as the transforms do.
+        let mut at = (first / (lines * line), [first / line % lines * a.m, first % line * b.m]);
+        tiles.map(move |_| {
+            let tile = at;
+            at.1[1] += b.m;
+            if at.1[1] >= b.outputs {
+                at.1 = [at.1[0] + a.m, 0];
+            }
+            if at.1[0] >= a.outputs {
+                at = (at.0 + 1, [0, 0]);
+            }
+            tile
+        })
     }
 }

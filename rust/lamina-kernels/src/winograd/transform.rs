@@ -48,7 +48,6 @@ impl Filter<'_> {
             Minimal::F4x4_3x3 => run!(3 6, 3 6),
             Minimal::F2x2_5x5 => run!(5 6, 5 6),
             Minimal::F4_3 => run!(1 1, 3 6),
-            Minimal::F6_3 => run!(1 1, 3 8),
             Minimal::F2_5 => run!(1 1, 5 6),
             Minimal::F4_5 => run!(1 1, 5 8),
             Minimal::F2_7 => run!(1 1, 7 8),
@@ -116,7 +115,7 @@ impl Input<'_> {
             Minimal::F2x2_3x3 => run!(4, 4),
             Minimal::F4x4_3x3 | Minimal::F2x2_5x5 => run!(6, 6),
             Minimal::F4_3 | Minimal::F2_5 => run!(1, 6),
-            Minimal::F6_3 | Minimal::F4_5 | Minimal::F2_7 => run!(1, 8),
+            Minimal::F4_5 | Minimal::F2_7 => run!(1, 8),
         }
     }
 }
@@ -125,8 +124,7 @@ impl Input<'_> {
 fn input_tiles<S: Simd, const NY: usize, const N: usize>(s: S, job: &Input, zeros: &[f32], v: *mut f32) {
     let Input { x, g, grid, strip, .. } = *job;
     let [down, across] = grid.axes;
-    for tile in job.tiles.clone() {
-        let (image, [row, col]) = grid.at(tile);
+    for (i, (image, [row, col])) in grid.walk(job.tiles.clone()).enumerate() {
         let mut pixels = [[zeros.as_ptr(); N]; NY];
         for r in 0..NY {
             // Wraps below zero, and is then out of the image too.
@@ -139,7 +137,7 @@ fn input_tiles<S: Simd, const NY: usize, const N: usize>(s: S, job: &Input, zero
                 }
             }
         }
-        let v = v.wrapping_add((tile - job.origin) * strip.tile);
+        let v = v.wrapping_add((job.tiles.start - job.origin + i) * strip.tile);
         macro_rules! vector {
             ($j:expr, $load:expr) => {{
                 let mut rows = [[s.zero(); N]; NY];
@@ -197,7 +195,6 @@ impl Inverse<'_> {
             Minimal::F4x4_3x3 => run!(6 4, 6 4),
             Minimal::F2x2_5x5 => run!(6 2, 6 2),
             Minimal::F4_3 => run!(1 1, 6 4),
-            Minimal::F6_3 => run!(1 1, 8 6),
             Minimal::F2_5 => run!(1 1, 6 2),
             Minimal::F4_5 => run!(1 1, 8 4),
             Minimal::F2_7 => run!(1 1, 8 2),
@@ -215,8 +212,7 @@ fn inverse_tiles<S: Simd, const NY: usize, const MY: usize, const N: usize, cons
     let [down, across] = grid.axes;
     let (low, high) = out.act.bounds().unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
     let (low, high) = (s.splat(low), s.splat(high));
-    for (i, tile) in job.tiles.clone().enumerate() {
-        let (image, [row, col]) = grid.at(tile);
+    for (i, (image, [row, col])) in grid.walk(job.tiles.clone()).enumerate() {
         let start = image * g.oh * g.ow + row * down.output_step + col * across.output_step;
         let (tall, wide) = ((down.outputs - row).min(MY), (across.outputs - col).min(M));
         for j in (0..out.cols).step_by(S::LANES) {
