@@ -276,7 +276,6 @@ impl Bench {
         let mut forward = |label: &str, algorithm| {
             let forward = ConvForward::with_algorithm(isa, g, algorithm);
             let mut packed = zeros(forward.packed_len());
-            self.run(&format!("{name} pack{label}"), 0, || forward.pack(&w, &mut packed));
             forward.pack(&w, &mut packed);
             self.run(&format!("{name} forward{label}"), flop, || forward.run(&x, &packed, &mut y, &ep));
         };
