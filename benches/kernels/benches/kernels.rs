@@ -4,7 +4,7 @@
 //! `LAMINA_ISA` chooses the path.
 
 use criterion::Criterion;
-use lamina_kernels::conv::{Conv2d, ConvForward, ConvGradFilter, ConvGradInput};
+use lamina_kernels::conv::{Algorithm, Conv2d, ConvForward, ConvGradFilter, ConvGradInput, Minimal};
 use lamina_kernels::depthwise::{DepthwiseForward, DepthwiseGradFilter, DepthwiseGradInput};
 use lamina_kernels::epilogue::{Act, Epilogue};
 use lamina_kernels::gemm::{B, MatRef, gemm, pack_b, packed_b_len};
@@ -273,11 +273,17 @@ impl Bench {
             self.run(&format!("{name} grad filter"), flop, || filter.run(&x, &y, &mut dw));
             return;
         }
-        let (forward, input, filter) =
-            (ConvForward::new(isa, g), ConvGradInput::new(isa, g), ConvGradFilter::new(isa, g));
-        let mut packed = zeros(forward.packed_len());
-        forward.pack(&w, &mut packed);
-        self.run(&format!("{name} forward"), flop, || forward.run(&x, &packed, &mut y, &ep));
+        let mut forward = |label: &str, algorithm| {
+            let forward = ConvForward::with_algorithm(isa, g, algorithm);
+            let mut packed = zeros(forward.packed_len());
+            forward.pack(&w, &mut packed);
+            self.run(&format!("{name} forward{label}"), flop, || forward.run(&x, &packed, &mut y, &ep));
+        };
+        forward("", Algorithm::Direct);
+        for minimal in Minimal::ALL.into_iter().filter(|minimal| minimal.applies(g)) {
+            forward(&format!(" {minimal:?}"), Algorithm::Winograd(minimal));
+        }
+        let (input, filter) = (ConvGradInput::new(isa, g), ConvGradFilter::new(isa, g));
         let mut packed = zeros(input.packed_len());
         input.pack(&w, &mut packed);
         self.run(&format!("{name} grad input"), flop, || input.run(&y, &packed, &mut dx));
@@ -309,6 +315,11 @@ fn square(n: usize, size: usize, c: usize, k: usize, stride: usize, co: usize) -
         pad: (pad, pad),
         groups: 1,
     }
+}
+
+/// A convolution along one axis that keeps to its inputs.
+fn line(n: usize, size: usize, c: usize, k: usize, co: usize) -> Conv2d {
+    Conv2d { h: 1, kh: 1, oh: 1, ow: size + 1 - k, pad: (0, 0), ..square(n, size, c, k, 1, co) }
 }
 
 fn main() {
@@ -358,6 +369,8 @@ fn main() {
     bench.conv("lenet", &square(32, 14, 6, 5, 1, 16));
     bench.conv("digits", &square(32, 28, 1, 3, 1, 32));
     bench.conv("digits", &square(32, 14, 32, 3, 1, 64));
+    bench.conv("text", &line(1, 400, 128, 5, 128));
+    bench.conv("text", &line(64, 400, 128, 5, 128));
     let depthwise = |g: Conv2d| Conv2d { groups: g.c, ..g };
     bench.conv("depthwise", &depthwise(square(1, 112, 32, 3, 1, 32)));
     bench.conv("depthwise", &depthwise(square(1, 56, 128, 3, 2, 128)));

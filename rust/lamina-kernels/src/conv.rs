@@ -11,7 +11,7 @@ mod filter;
 mod indirect;
 pub(crate) mod window;
 
-pub use crate::winograd::Side;
+pub use crate::winograd::Minimal;
 pub use filter::ConvGradFilter;
 
 use crate::Isa;
@@ -142,10 +142,10 @@ pub(crate) struct Phase {
 /// How a forward convolution is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Algorithm {
-    /// By its definition: nine multiplications for an output of a 3x3 filter and channel.
+    /// By its definition: a multiplication for each output, tap and channel.
     Direct,
     /// With transformed filters and fewer multiplications.
-    Winograd(Side),
+    Winograd(Minimal),
 }
 
 impl Algorithm {
@@ -185,12 +185,12 @@ impl ConvForward {
         Self::with_algorithm(isa, geometry, Algorithm::Direct)
     }
 
-    /// Plans; panics as [`ConvForward::new`] does, and on a geometry that the algorithm has no transforms for.
+    /// Plans; panics as [`ConvForward::new`] does, and on a geometry that the algorithm does not compute.
     pub fn with_algorithm(isa: Isa, geometry: &Conv2d, algorithm: Algorithm) -> Self {
         geometry.check();
         let g = *geometry;
         let kind = match algorithm {
-            Algorithm::Winograd(side) => Kind::Winograd(Winograd::new(isa, geometry, side)),
+            Algorithm::Winograd(minimal) => Kind::Winograd(Winograd::new(isa, geometry, minimal)),
             Algorithm::Direct if g.pointwise() => Kind::Pointwise,
             Algorithm::Direct => {
                 let image = Image { n: g.n, h: g.h, w: g.w, c: g.c };

@@ -1,27 +1,36 @@
-//! Winograd's minimal filtering: 3x3 convolutions of stride 1 with fewer multiplications than the definition has.
+//! Winograd's minimal filtering: convolutions of stride 1 with fewer multiplications than the definition has.
 //!
-//! `F(m x m, 3 x 3)` makes an `m x m` tile of outputs from `n x n` inputs, `n = m + 2`, as
-//! `Y = A' [(G g G') * (B' d B)] A`: polynomials of degree 2 and `m - 1` are multiplied by evaluating both at `n`
-//! points. The products in the middle are elementwise over the `n^2` positions and summed over the channels: at each
-//! position a multiply of tiles by channels with channels by filters. That takes `n^2 / m^2` multiplications per output
-//! and channel pair where the definition takes 9: 4 for m = 2, 2.25 for m = 4.
+//! Along a line, `F(m, r)` makes `m` outputs of `r` taps from `n = m + r - 1` inputs, as `y = A' [(G g) * (B' d)]`:
+//! polynomials of degree `r - 1` and `m - 1` are multiplied by evaluating both at `n` points. Nested over rows and
+//! columns, `F(m x m, r x r)` makes a tile `Y = A' [(G g G') * (B' d B)] A`. The products in the middle are elementwise
+//! over the positions, `n` or `n^2`, and summed over the channels: at each position a multiply of tiles by channels with
+//! channels by filters.
 //!
-//! The points are 0, 1, -1, infinity for m = 2 and 0, `+-1/sqrt 2`, `+-sqrt 2`, infinity for m = 4, which round less
-//! than the textbook's 0, +-1, +-2 (by a factor of 4) and whose squares are exact.
+//! The points are 0, infinity and +-1 for n = 4, `+-1/sqrt 2`, `+-sqrt 2` for n = 6, which round less than the textbook's
+//! +-1, +-2 (by a factor of 4), and +-1/2, +-1, +-2 for n = 8. All squares are exact.
 //!
-//! Measured error, the largest over the root mean square of the outputs, inputs and filters uniform in -1..1:
+//! Multiplications for an output and channel pair, and the measured error, the largest over the root mean square of the
+//! outputs, inputs and filters uniform in -1..1:
 //!
-//! | channels | m = 2 | m = 4 |
-//! |---|---|---|
-//! | 64 | 1.4e-6 | 5e-6 |
-//! | 512 | 3.2e-6 | 1.6e-5 |
+//! | | multiplications | 64 channels | 512 channels |
+//! |---|---|---|---|
+//! | F(2x2, 3x3) | 4 instead of 9 | 1.4e-6 | 3.2e-6 |
+//! | F(4x4, 3x3) | 2.25 | 5e-6 | 1.6e-5 |
+//! | F(2x2, 5x5) | 9 instead of 25 | 4.4e-6 | 1.1e-5 |
+//! | F(4, 3) | 1.5 instead of 3 | 2.9e-6 | 6.4e-6 |
+//! | F(2, 5) | 3 instead of 5 | 2.1e-6 | 6.2e-6 |
+//! | F(4, 5) | 2 | 7.1e-6 | 1.7e-5 |
+//! | F(2, 7) | 4 instead of 7 | 7.0e-6 | 1.8e-5 |
 //!
-//! The definition in float32, summed in one chain, has about 3e-6 and 8e-6. Over the largest output instead, m = 4 has
-//! 4e-6 with 512 channels.
+//! The definition in float32, summed in one chain, has about 3e-6 and 8e-6. Over the largest output instead, F(4x4, 3x3)
+//! has 4e-6 with 512 channels. F(6, 3) is left out: 6 % faster than F(4, 3), with 2.5 times its error.
 //!
-//! Formulas: Lavin and Gray, "Fast algorithms for convolutional neural networks" (2016); the points after Barabasz et
-//! al., "Error analysis and improving the accuracy of Winograd convolution" (2020).
+//! Formulas: Winograd, "Arithmetic complexity of computations" (1980); Lavin and Gray, "Fast algorithms for convolutional
+//! neural networks" (2016); the points after Barabasz et al., "Error analysis and improving the accuracy of Winograd
+//! convolution" (2020).
 
+mod line;
+mod tile;
 mod transform;
 
 use crate::conv::Conv2d;
@@ -31,19 +40,15 @@ use crate::gemm::{Output, packed_b_len};
 use crate::threads::SharedMut;
 use crate::{Isa, scratch, threads};
 use std::ops::Range;
+use tile::Grid;
 use transform::{Filter, Input, Inverse};
 
-/// Sides of an output tile that there are transforms for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Side {
-    /// F(2x2, 3x3)
-    Two = 2,
-    /// F(4x4, 3x3)
-    Four = 4,
-}
+pub use tile::Minimal;
 
 /// Tiles of one block: enough to use each filter element often, few enough to stay in L2.
-const BLOCK_TILES: usize = 28;
+const fn block_tiles(positions: usize) -> usize {
+    if positions > 16 { 28 } else { 56 }
+}
 
 /// Tasks are cut down to about this much work.
 const TASK_NS: usize = 20_000;
@@ -57,27 +62,25 @@ const TASK_NS: usize = 20_000;
 pub(crate) struct Winograd {
     isa: Isa,
     g: Conv2d,
-    side: Side,
-    /// Tiles of an image, down and across.
-    rows: usize,
-    cols: usize,
+    minimal: Minimal,
+    grid: Grid,
 }
 
-/// The side of the tiles that compute a convolution fastest, or None where the definition does. A filter that is packed
-/// for every run (`repacked`) is written and read once more.
-pub(crate) fn fastest(isa: Isa, g: &Conv2d, repacked: bool) -> Option<Side> {
-    if !Winograd::applies(g) || g.y_len() == 0 || g.c == 0 {
+/// The algorithm that computes a convolution fastest, or None where that is the definition. A filter that is packed for
+/// every run (`repacked`) is written and read once more.
+pub(crate) fn fastest(isa: Isa, g: &Conv2d, repacked: bool) -> Option<Minimal> {
+    if g.y_len() == 0 || g.c == 0 {
         return None;
     }
-    let direct = multiply_ns(isa, g.n * g.oh * g.ow, 9, g.c, g.co, 0);
-    let ns = |side| {
-        let plan = Winograd::new(isa, g, side);
+    let direct = multiply_ns(isa, g.n * g.oh * g.ow, g.kh * g.kw, g.c, g.co, 0);
+    let ns = |minimal| {
+        let plan = Winograd::new(isa, g, minimal);
         let packing = if repacked { (4 * plan.packed_len()) as f64 / BYTES_PER_NS } else { 0.0 };
         plan.ns() + packing
     };
-    let (two, four) = (ns(Side::Two), ns(Side::Four));
-    let (side, best) = if two < four { (Side::Two, two) } else { (Side::Four, four) };
-    (best < 0.95 * direct).then_some(side)
+    let all = Minimal::ALL.into_iter().filter(|minimal| minimal.applies(g));
+    let (minimal, best) = all.map(|minimal| (minimal, ns(minimal))).min_by(|a, b| a.1.total_cmp(&b.1))?;
+    (best < 0.95 * direct).then_some(minimal)
 }
 
 /// What one core reads from memory while the other does too.
@@ -114,29 +117,23 @@ impl Strip {
 }
 
 impl Winograd {
-    /// Whether there are transforms for this geometry.
-    pub fn applies(g: &Conv2d) -> bool {
-        (g.kh, g.kw, g.stride, g.dilation, g.groups) == (3, 3, (1, 1), (1, 1), 1)
-    }
-
-    /// Panics where the geometry has no transforms.
-    pub fn new(isa: Isa, g: &Conv2d, side: Side) -> Self {
+    /// Panics where the algorithm does not compute this geometry.
+    pub fn new(isa: Isa, g: &Conv2d, minimal: Minimal) -> Self {
         assert!(
-            Self::applies(g),
-            "only 3x3 filters of stride 1, neither dilated nor grouped, are transformed"
+            minimal.applies(g),
+            "{minimal:?} filters in steps of one pixel, one group, with as many taps"
         );
-        let m = side as usize;
-        Winograd { isa, g: *g, side, rows: g.oh.div_ceil(m), cols: g.ow.div_ceil(m) }
+        Winograd { isa, g: *g, minimal, grid: Grid::new(g, minimal) }
     }
 
     /// Positions of a transformed tile.
     fn positions(&self) -> usize {
-        (self.side as usize + 2).pow(2)
+        self.minimal.positions()
     }
 
     /// Tiles of the batch.
     fn tiles(&self) -> usize {
-        self.g.n * self.rows * self.cols
+        self.g.n * self.grid.tiles()
     }
 
     /// Nanoseconds that one core takes, by the estimate that the definition is measured with.
@@ -163,7 +160,7 @@ impl Winograd {
         panel * kernels(self.isa).panel * self.positions() * self.g.c
     }
 
-    /// Transforms a filter `[3, 3, c, co]`; the lengths are the caller's to check.
+    /// Transforms a filter `[kh, kw, c, co]`; the lengths are the caller's to check.
     pub fn pack(&self, hwio: &[f32], out: &mut [f32]) {
         let shared = SharedMut::new(out);
         let panel = kernels(self.isa).panel;
@@ -172,7 +169,7 @@ impl Winograd {
             // SAFETY: panel i ends where the next one starts.
             let out = unsafe { shared.slice(self.panel_start(i), self.positions() * self.g.c * width) };
             let filter = Filter { hwio, c: self.g.c, co: self.g.co, first: i * panel, width };
-            filter.run(self.isa, self.side, out);
+            filter.run(self.isa, self.minimal, out);
         });
     }
 
@@ -219,7 +216,7 @@ impl Winograd {
     /// How many blocks of tiles and how many parts of the filters are made tasks of. Free to follow the number of
     /// threads, as bits do not depend on it.
     fn cut(&self, tiles: usize, panels: usize) -> (usize, usize) {
-        let blocks = tiles.div_ceil(BLOCK_TILES);
+        let blocks = tiles.div_ceil(block_tiles(self.positions()));
         let work = self.positions() * tiles * self.g.c * self.g.co / 64;
         let want = (work / TASK_NS).min(4 * threads::num_threads());
         if threads::num_threads() == 1 || want < 2 || blocks >= want {
@@ -234,10 +231,10 @@ impl Winograd {
 
     /// Transforms `tiles` into the strip `v`, whose first tile is `origin`.
     fn transform(&self, x: &[f32], tiles: Range<usize>, origin: usize, strip: Strip, v: &SharedMut<f32>) {
-        let input = Input { x, g: &self.g, grid: (self.rows, self.cols), tiles, origin, strip };
+        let input = Input { x, g: &self.g, grid: &self.grid, tiles, origin, strip };
         scratch::with(self.g.c, |zeros: &mut [f32]| {
             zeros.fill(0.0);
-            input.run(self.isa, self.side, zeros, v);
+            input.run(self.isa, self.minimal, zeros, v);
         });
     }
 
@@ -317,20 +314,18 @@ impl Winograd {
         let filters = (g.co - first).min(kernels(self.isa).panel);
         let out = out.columns(first, filters);
         let bounds = out.act.bounds();
-        let inverse = Inverse { m, sums, g, grid: (self.rows, self.cols), tiles: tiles.clone() };
-        inverse.run(self.isa, self.side, &out);
+        let inverse = Inverse { m, sums, g, grid: &self.grid, tiles: tiles.clone() };
+        inverse.run(self.isa, self.minimal, &out);
         if bounds.is_some() {
             return;
         }
-        let m = self.side as usize;
-        for tile in tiles {
-            let (image, y, x) =
-                (tile / (self.rows * self.cols), tile / self.cols % self.rows * m, tile % self.cols * m);
-            for y in y..(y + m).min(g.oh) {
-                let pixels = (x..(x + m).min(g.ow)).map(|x| ((image * g.oh + y) * g.ow + x) * g.co);
-                for offset in pixels {
+        let [a, b] = self.grid.axes;
+        for (image, [row, col]) in self.grid.walk(tiles) {
+            for row in row..(row + a.m).min(a.outputs) {
+                for col in col..(col + b.m).min(b.outputs) {
+                    let pixel = image * g.oh * g.ow + row * a.output_step + col * b.output_step;
                     // SAFETY: the pixel is one of this task's, and so are its filters.
-                    unsafe { apply_tile(self.isa, out.act, out.c, &[offset], filters) };
+                    unsafe { apply_tile(self.isa, out.act, out.c, &[pixel * g.co], filters) };
                 }
             }
         }

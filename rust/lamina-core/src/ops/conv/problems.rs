@@ -235,22 +235,30 @@ mod tests {
     /// The table's problems are too small for it.
     #[test]
     fn constant_filters_are_transformed_where_that_is_faster() {
-        let conv = Conv::new([1, 1], Padding::Same, [1, 1], 1);
-        let mut case = Case {
-            x: [2, 17, 21, 64],
-            kernel: [3, 3, 64, 70],
-            conv,
-            before: (1, 1),
-            out: (17, 21),
-            fuses: true,
+        let case = |x, kernel, before, out| {
+            let conv = Conv::new([1, 1], Padding::Same, [1, 1], 1);
+            Case { x, kernel, conv, before, out, fuses: true }
         };
-        for isa in Isa::available() {
+        let cases = [
+            case([2, 17, 21, 64], [3, 3, 64, 70], (1, 1), (17, 21)),
+            case([2, 15, 18, 32], [5, 5, 32, 70], (2, 2), (15, 18)),
+            case([2, 1, 203, 64], [1, 5, 64, 70], (0, 2), (1, 203)),
+            case([2, 203, 1, 64], [3, 1, 64, 70], (1, 0), (203, 1)),
+        ];
+        for (case, isa) in
+            cases.iter().flat_map(|case| Isa::available().into_iter().map(move |isa| (case, isa)))
+        {
             let g = case.geometry();
-            assert!(matches!(Algorithm::fastest(isa, &g, false), Algorithm::Winograd(_)), "{}", isa.name());
+            assert!(
+                matches!(Algorithm::fastest(isa, &g, false), Algorithm::Winograd(_)),
+                "{} {g:?}",
+                isa.name()
+            );
             for epilogue in Epilogue::samples() {
                 let mut problem = case.problem(DType::F32, epilogue);
                 // Sums of about one, as the tolerance asks.
-                problem.inputs[1].elements_mut::<f32>().iter_mut().for_each(|w| *w /= 24.0);
+                let scale = 1.0 / ((g.kh * g.kw * g.c) as f32).sqrt();
+                problem.inputs[1].elements_mut::<f32>().iter_mut().for_each(|w| *w *= scale);
                 let (mut inputs, mut graph) = (problem.inputs.clone(), Graph::new());
                 let mut operands = vec![];
                 for (i, tensor) in problem.inputs.iter().enumerate() {
@@ -267,7 +275,7 @@ mod tests {
             }
         }
         // One row of pixels has too few tiles.
-        (case.x, case.out) = ([1, 1, 8, 64], (1, 8));
-        assert_eq!(Algorithm::fastest(Isa::best(), &case.geometry(), false), Algorithm::Direct);
+        let few = case([1, 1, 8, 64], [3, 3, 64, 70], (1, 1), (1, 8)).geometry();
+        assert_eq!(Algorithm::fastest(Isa::best(), &few, false), Algorithm::Direct);
     }
 }
