@@ -218,13 +218,15 @@ impl Winograd {
     fn cut(&self, tiles: usize, panels: usize) -> (usize, usize) {
         let blocks = tiles.div_ceil(block_tiles(self.positions()));
         let work = self.positions() * tiles * self.g.c * self.g.co / 64;
-        let want = (work / TASK_NS).min(4 * threads::num_threads());
-        if threads::num_threads() == 1 || want < 2 || blocks >= want {
+        let threads = threads::num_threads();
+        let want = (work / TASK_NS).min(4 * threads);
+        if threads == 1 || want < 2 || blocks >= want {
             return (blocks, 1);
         }
-        let full = tiles / kernels(self.isa).rows;
-        if full >= want {
-            return (want, 1);
+        // Blocks of two tiles of registers, as many for each thread, are done in one go.
+        let even = (tiles / (2 * kernels(self.isa).rows - 4)).min(want) / threads * threads;
+        if even >= 2 * threads {
+            return (even.max(blocks), 1);
         }
         (blocks, want.div_ceil(blocks).min(panels))
     }

@@ -10,7 +10,7 @@ use std::mem::MaybeUninit;
 
 /// Elements per register: long enough to hide the cost of decoding an instruction, short enough for
 /// a dozen registers to stay in the first-level cache.
-pub(super) const TILE: usize = 512;
+pub(super) const TILE: usize = 1024;
 
 /// The most lanes of any vector.
 pub(super) const LANES: usize = 16;

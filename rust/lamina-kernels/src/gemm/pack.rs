@@ -59,7 +59,7 @@ pub(crate) fn pack_b_rows(isa: Isa, b: MatRef, k: usize, k0: usize, out: &mut [f
 const GROUP_PANELS: usize = 4;
 
 /// Rows ahead of which memory is asked for what comes next.
-const AHEAD: usize = 8;
+const AHEAD: usize = 24;
 
 /// A few panels of a matrix whose rows are contiguous.
 struct Lines<'a> {
