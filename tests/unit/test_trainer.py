@@ -434,3 +434,42 @@ def test_float64_and_integer_data():
     a = model.predict(X.astype("float64"), verbose=0)
     np.testing.assert_array_equal(a, model.predict(X, verbose=0))
     assert model.predict(np.arange(8).reshape(2, 4), verbose=0).dtype == "float32"
+
+
+def test_steps_of_one_batch_are_traced_once_whatever_comes_between(monkeypatch):
+    from lamina.engine import trace
+
+    made = []
+
+    class Counted(trace._Trace):
+        def __init__(self, *args):
+            made.append(args)
+            super().__init__(*args)
+
+    monkeypatch.setattr(trace, "_Trace", Counted)
+    model = compiled(metrics=None)
+    for _ in range(3):
+        model.train_on_batch(X, Y)
+        model.test_on_batch(X, Y)
+    assert len(made) == 2
+
+
+class MadeLate(metrics.Metric):
+    """The mean of the targets, by variables made at the first update."""
+
+    total = None
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        if self.total is None:
+            self.total = self.add_weight(name="total")
+        self.total.assign_add(ops.mean(y_true))
+
+    def result(self):
+        return self.total
+
+
+def test_metrics_made_by_the_first_step_start_anew_with_the_second():
+    model = compiled(metrics=[MadeLate(name="late")])
+    for k in (1, 2, 3):
+        logs = model.train_on_batch(X, k * np.ones_like(Y), return_dict=True)
+        assert logs["late"] == k

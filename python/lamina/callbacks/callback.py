@@ -2,6 +2,7 @@
 
 from lamina import tree
 from lamina.engine.tracebacks import UserMade
+from lamina.trainers.logs import pythonify_logs
 
 _BATCH_ALIASES = {"on_train_batch_begin": "on_batch_begin", "on_train_batch_end": "on_batch_end"}
 
@@ -99,18 +100,6 @@ HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
 def _overrides(callback, name):
     method = getattr(callback, name, None)
     return method is not None and getattr(method, "__func__", None) is not getattr(Callback, name)
-
-
-def pythonify_logs(logs):
-    """`logs` with Python floats for scalar tensors, nested dicts spread out, sorted by name as in Keras."""
-    result = {}
-    for key, value in sorted((logs or {}).items()):
-        if isinstance(value, dict):
-            result.update(pythonify_logs(value))
-            continue
-        # What has axes stays as it is: the outputs of `predict`, a confusion matrix.
-        result[key] = float(value) if getattr(value, "shape", None) == () else value
-    return result
 
 
 class CallbackList(Callback):

@@ -5,7 +5,8 @@ import os
 
 import numpy as np
 
-from lamina.callbacks.callback import Callback, pythonify_logs
+from lamina.callbacks.callback import Callback
+from lamina.trainers.logs import pythonify_logs
 from lamina.utils.io_utils import print_msg
 from lamina.utils.progbar import Progbar
 

@@ -387,6 +387,7 @@ class Model(Trainer, Layer):
             "_short",
             "_short_predict",
             "_short_steps",
+            "_fresh_steps",
             "train_function",
             "test_function",
             "predict_function",

@@ -10,7 +10,8 @@ from lamina.trainers import checks
 from lamina.trainers.arrays import standardize, train_validation_split
 from lamina.trainers.building import build_on
 from lamina.trainers.data import ArraySource, Epochs, make_source, standardize_batch, unpack_x_y_sample_weight
-from lamina.trainers.shortcuts import PredictShortcut, StepShortcut
+from lamina.trainers.logs import pythonify_logs
+from lamina.trainers.shortcuts import PredictShortcut, StepShortcut, fresh_step
 
 
 class Loops:
@@ -63,8 +64,6 @@ class Loops:
         Raises, before the first step: `ShapeError` where data, targets and outputs do not fit, `DataError`
         for NaN, labels without a class and ids outside an embedding; see `lamina.check`.
         """
-        from lamina.callbacks import CallbackList
-
         self._assert_compile_called("fit")
         if validation_split and validation_data is None:
             (x, y, sample_weight), validation_data = train_validation_split(
@@ -86,16 +85,7 @@ class Loops:
         if validation is not None:
             prepare(self, self.make_test_function(), validation)
             validation_check = _data_check(self, validation)
-        if not isinstance(callbacks, CallbackList):
-            callbacks = CallbackList(
-                callbacks,
-                add_history=True,
-                add_progbar=verbose != 0,
-                model=self,
-                verbose=verbose,
-                epochs=epochs,
-                steps=training.num_batches,
-            )
+        callbacks = _listeners(self, callbacks, verbose, epochs, training.num_batches, add_history=True)
         self._set_training(stop_training=False)
         callbacks.on_train_begin()
         epoch_logs = {}
@@ -136,22 +126,12 @@ class Loops:
 
         The arguments are those of `fit`.
         """
-        from lamina.callbacks import CallbackList
-
         self._assert_compile_called("evaluate")
         epochs = _make_epochs(self, x, y, sample_weight, batch_size, steps)
         _refuse_empty(epochs, "evaluate")
         prepare(self, self.make_test_function(), epochs)
         check = _data_check(self, epochs)
-        if not isinstance(callbacks, CallbackList):
-            callbacks = CallbackList(
-                callbacks,
-                add_progbar=verbose != 0,
-                model=self,
-                verbose=verbose,
-                epochs=1,
-                steps=epochs.num_batches,
-            )
+        callbacks = _listeners(self, callbacks, verbose, 1, epochs.num_batches)
         logs = _evaluate_epoch(self, epochs, callbacks, check)
         return logs if return_dict else _in_order(self, logs)
 
@@ -172,21 +152,11 @@ class Loops:
                     outputs = short(x)
                     if outputs is not None:
                         return outputs
-        from lamina.callbacks import CallbackList
-
         epochs = _make_epochs(self, x, batch_size=batch_size, steps=steps)
         function = self.make_predict_function()
         if not self.built:
             build_on(self, epochs.peek())
-        if not isinstance(callbacks, CallbackList):
-            callbacks = CallbackList(
-                callbacks,
-                add_progbar=verbose != 0,
-                model=self,
-                verbose=verbose,
-                epochs=1,
-                steps=epochs.num_batches,
-            )
+        callbacks = _listeners(self, callbacks, verbose, 1, epochs.num_batches)
         self._set_training(stop_predicting=False)
         callbacks.on_predict_begin()
         every, batches, group = self.steps_per_execution, [], []
@@ -240,6 +210,35 @@ class Loops:
         return outputs
 
 
+class _Nobody:
+    """The callbacks of a run that nobody watches."""
+
+    def listens(self, hook):
+        return False
+
+    def __getattr__(self, hook):
+        return lambda *args: None
+
+
+def _listeners(model, callbacks, verbose, epochs, steps, add_history=False):
+    """The callbacks of a run as one; their package is imported only where there are any."""
+    if callbacks is None and verbose == 0 and not add_history:
+        return _Nobody()
+    from lamina.callbacks import CallbackList
+
+    if isinstance(callbacks, CallbackList):
+        return callbacks
+    return CallbackList(
+        callbacks,
+        add_history=add_history,
+        add_progbar=verbose != 0,
+        model=model,
+        verbose=verbose,
+        epochs=epochs,
+        steps=steps,
+    )
+
+
 def _run(model, function, batch, source=None):
     """`function(batch)`. An id that the engine refuses is said with its layer and its place in the data."""
     try:
@@ -278,8 +277,6 @@ def _run_epoch(model, epochs, function, callbacks, kind, check=None):
 
 
 def _evaluate_epoch(model, epochs, callbacks, check):
-    from lamina.callbacks.callback import pythonify_logs
-
     model._set_training(stop_evaluating=False)
     callbacks.on_test_begin()
     model.reset_metrics()
@@ -296,12 +293,10 @@ def _concatenate(batches):
 
 
 def _one_batch(model, function, data, class_weight, return_dict):
-    from lamina.callbacks.callback import pythonify_logs
-
     x, y, sample_weight = data
     plain = sample_weight is None and class_weight is None
-    short = model.__dict__.get("_short_steps", {}).get(function) if plain else None
-    if short is not None:
+    shortcuts = model.__dict__.setdefault("_short_steps", {})
+    if plain and (short := shortcuts.get(function)) is not None:
         logs = None
         with suppress(IndexError):  # the long way says which id
             logs = short(x, y)
@@ -312,14 +307,13 @@ def _one_batch(model, function, data, class_weight, return_dict):
     while batch[-1] is None:  # as `fit` gives it: no trailing None
         batch = batch[:-1]
     build_on(model, batch)
-    if hasattr(function, "lookup"):
-        function.lookup((batch,))
+    step = fresh_step(model, function, batch)
     checks.check_batch_labels(model, batch)
-    model.reset_metrics()
-    logs = pythonify_logs(_run(model, function, batch))
-    if plain and short is None:
-        # The first call may find a model that is not built yet; the shortcut is made once the step has run.
-        model._set_training(_short_steps={function: StepShortcut.of(model, function, batch, logs)})
+    if step is None:
+        model.reset_metrics()
+    logs = pythonify_logs(_run(model, step or function, batch))
+    if plain and step is not None:
+        shortcuts[function] = StepShortcut.of(model, step, batch, logs)
     return logs if return_dict else _in_order(model, logs)
 
 

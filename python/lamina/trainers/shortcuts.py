@@ -55,35 +55,52 @@ class PredictShortcut:
         return None
 
 
-class StepShortcut:
-    """`train_on_batch` or `test_on_batch` of one array and its labels: metrics start anew within the step."""
-
-    def __init__(self, model, function, x, y):
-        self.model, self.kinds = model, (_kind(x), _kind(y))
+def fresh_step(model, function, batch):
+    """The step of one batch alone, traced on it; metrics start anew within. None for an untraced step."""
+    if not hasattr(function, "lookup"):
+        return None
+    steps = model.__dict__.setdefault("_fresh_steps", {})
+    if function not in steps:
 
         def fresh(batch):
             model.reset_metrics()
             return function.fn(batch)
 
-        _, traced = compile_function(fresh, function.static_batch).lookup(((x, y),))
+        known = len(model.metrics_variables)
+        step = compile_function(fresh, function.static_batch)
+        step.lookup((batch,))
+        if len(model.metrics_variables) != known:
+            # The trace has made metrics, and so could not set them back: the next one does.
+            step = compile_function(fresh, function.static_batch)
+        steps[function] = step
+    steps[function].lookup((batch,))
+    return steps[function]
+
+
+class StepShortcut:
+    """`train_on_batch` or `test_on_batch` of one array and its labels, by the step of one batch alone."""
+
+    def __init__(self, model, step, x, y):
+        self.model, self.kinds = model, (_kind(x), _kind(y))
+        _, traced = step.lookup(((x, y),))
         self.function, self.pack = traced.function, traced.pack
         self.checks_labels = any(checks.sparse_terms(model._compile_loss)) if model._compile_loss else False
 
     @classmethod
-    def of(cls, model, function, batch, logs):
+    def of(cls, model, step, batch, logs):
         """The shortcut for batches like this one, or None where there can be none."""
-        if not (isinstance(batch, tuple) and len(batch) == 2 and hasattr(function, "only_function")):
+        if not (isinstance(batch, tuple) and len(batch) == 2):
             return None
         x, y = batch
         if not (_is_plain(x, "float32") and _is_plain(y, None)) or y.dtype == np.float64:
             return None
         if (
-            function.only_function() is None
+            step.only_function() is None
             or checks.takes_ids(model)
             or not all(type(v) is float for v in logs.values())
         ):
             return None
-        return cls(model, function, x, y)
+        return cls(model, step, x, y)
 
     def __call__(self, x, y):
         """The logs, or None where the shortcut does not apply."""

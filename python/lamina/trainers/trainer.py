@@ -115,7 +115,7 @@ class Trainer(Loops):
     def reset_functions(self):
         """Forgets the traced steps: the next call traces anew, as needed when the model has changed."""
         self._set_training(train_function=None, test_function=None, predict_function=None)
-        self._set_training(_short_predict=None, _short_steps={})
+        self._set_training(_short_predict=None, _short_steps={}, _fresh_steps={})
 
     def _set_training(self, **attributes):
         """Sets attributes that belong to training: not parts of the layer, and no reason to trace it anew."""

@@ -51,7 +51,10 @@ const fn block_tiles(positions: usize) -> usize {
 }
 
 /// Tasks are cut down to about this much work.
-const TASK_NS: usize = 20_000;
+const TASK_NS: usize = 10_000;
+
+/// Elements of transformed filters that are quickly read again.
+const FEW_FILTERS: usize = 64 << 10;
 
 /// A forward convolution, planned for one geometry.
 ///
@@ -223,10 +226,15 @@ impl Winograd {
         if threads == 1 || want < 2 || blocks >= want {
             return (blocks, 1);
         }
-        // Blocks of two tiles of registers, as many for each thread, are done in one go.
-        let even = (tiles / (2 * kernels(self.isa).rows - 4)).min(want) / threads * threads;
-        if even >= 2 * threads {
-            return (even.max(blocks), 1);
+        // Blocks of about two tiles of registers, as many for each thread, are done in one go; smaller ones where the
+        // filters that each reads are few.
+        let even = |rows: usize| (tiles / rows).min(want) / threads * threads;
+        let (tall, low) = (even(2 * kernels(self.isa).rows - 4), even(kernels(self.isa).rows + 2));
+        if tall >= 2 * threads {
+            return (tall.max(blocks), 1);
+        }
+        if low >= threads && self.packed_len() <= FEW_FILTERS {
+            return (low.max(blocks), 1);
         }
         (blocks, want.div_ceil(blocks).min(panels))
     }
