@@ -508,3 +508,30 @@ def test_autocast_scope_casts_float_variables():
     assert v.dtype == "float32"
     with pytest.raises(ValueError, match="floating-point"):
         scope.AutocastScope("int32")
+
+
+def test_plain_follows_what_it_stands_for():
+    from lamina.engine import scope
+    from lamina.engine.scope import state
+
+    seen = []
+
+    class Look(lamina.layers.Layer):
+        def call(self, x):
+            seen.append((state.plain, bool(state.call)))
+            return x
+
+    Look()(np.zeros((1, 2), "float32"))
+    assert seen[-1] == (False, True) and state.plain
+    for opened in (
+        scope.flag("eager"),
+        scope.AutocastScope("float16"),
+        scope.StatelessScope(),
+        scope.training_phase(None, True),
+    ):
+        with opened:
+            assert not state.plain
+            with scope.fresh():
+                assert state.plain is not bool(state.eager)
+            assert not state.plain
+        assert state.plain

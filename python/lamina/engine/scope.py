@@ -18,6 +18,11 @@ class _State(threading.local):
     tapes = 0  # gradient tapes that record
     keep_functions = False  # configurations hold function objects: a copy within this process
     cleanups = None  # inside a trace: what to call at its end, to let go of symbolic values
+    plain = True  # neither within a layer's call nor eager nor redirected: one look-up where each would cost
+
+    def settle(self):
+        """Brings `plain` up to date; for whoever changes what it says."""
+        self.plain = not (self.call or self.eager or self.redirect)
 
 
 state = _State()
@@ -81,9 +86,11 @@ class training_phase:
             state.call = CallContext(
                 self._outer.entry_layer if self._outer else self.entry_layer, self.training
             )
+            state.settle()
 
     def __exit__(self, *_):
         state.call = self._outer
+        state.settle()
 
 
 class AutocastScope:
@@ -168,6 +175,7 @@ def in_stateless_scope():
 def _update_redirect():
     autocast = state.autocast
     state.redirect = state.stateless is not None or (autocast is not None and autocast.dtype is not None)
+    state.settle()
 
 
 _FRESH = {
@@ -194,11 +202,13 @@ class fresh:
         for name, value in _FRESH.items():
             setattr(state, name, value)
         state.cleanups = []
+        state.settle()
 
     def __exit__(self, *_):
         cleanups = state.cleanups
         for name, value in self._outer.items():
             setattr(state, name, value)
+        state.settle()
         for cleanup in cleanups:
             cleanup()
 
@@ -212,6 +222,8 @@ class flag:
     def __enter__(self):
         self._outer = getattr(state, self.name)
         setattr(state, self.name, self.value)
+        state.settle()
 
     def __exit__(self, *_):
         setattr(state, self.name, self._outer)
+        state.settle()

@@ -110,6 +110,7 @@ class LayerCall:
         outermost = context is None
         if outermost:
             context = state.call = CallContext(self)
+            state.plain = False
             if not state.inferring:
                 self._clear_losses()
         outer_training, outer_names = context.training, state.names
@@ -151,6 +152,7 @@ class LayerCall:
             context.training = outer_training
             if outermost:
                 state.call = None
+                state.settle()
         return outputs
 
     def _converted(self, args, kwargs):

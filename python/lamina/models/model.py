@@ -94,12 +94,7 @@ class Model(Trainer, Layer):
         try:
             # Attributes of a layer are not free to look up, nor are those of a thread: as few as can be.
             edits, short = self._short
-            if (
-                edits == Edits.count
-                and len(args) == 1
-                and not kwargs
-                and not (state.call or state.eager or state.redirect)
-            ):
+            if edits == Edits.count and len(args) == 1 and not kwargs and state.plain:
                 try:
                     outputs = short(args[0])
                 except IndexError:  # an id outside its table: layer by layer, the call says which
