@@ -3,6 +3,8 @@
 //! A step on its own reads and writes the first-level cache for every operation, which takes longer than most
 //! operations do. In a chain only the other operands are read, and only what is wanted later is written.
 
+#![allow(clippy::needless_range_loop)] // registers are arrays, indexed in step
+
 use super::ops::{Binary, Unary};
 use super::tile::Value;
 use crate::simd::Simd;
