@@ -1,9 +1,9 @@
 //! Matrix multiply: `C = act(A B + bias + residual)`, float32, any strides, any sizes.
 //!
-//! B is read in packed panels ([`pack_b`]), which a layer keeps. A plain B is packed on the way, as a whole or in strips
-//! by those who read them; where A has few rows it is read in place, or taken by dot products where it is transposed. With a packed B, a row
-//! of C has the same bits whatever the number of rows: sums run in the order of k, in blocks that depend
-//! on k alone. The number of threads never matters.
+//! B is read in packed panels ([`pack_b`]), which a layer keeps. A plain B is packed on the way, as a whole or in
+//! strips by those who read them; where A has few rows it is read in place, or taken by dot products where it is
+//! transposed. With a packed B, a row of C has the same bits whatever the number of rows: sums run in the order of k,
+//! in blocks that depend on k alone. The number of threads never matters.
 
 mod block;
 mod double;
