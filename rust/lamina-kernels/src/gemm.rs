@@ -169,8 +169,7 @@ pub(crate) fn grid(tiles: usize, max_tiles: usize, panels: usize, work_ns: usize
     if work_ns < 2 * TASK_NS || threads == 1 {
         return (rows, 1);
     }
-    // Long work in more tasks: where a machine's threads are not equally fast, they end together all the same.
-    let want = (work_ns / TASK_NS).min(4 * threads).max((work_ns / (4 * TASK_NS)).min(8 * threads));
+    let want = (work_ns / TASK_NS).min(4 * threads);
     if tiles >= 2 * want {
         return (rows.max(want).next_multiple_of(threads).min(tiles), 1);
     }
