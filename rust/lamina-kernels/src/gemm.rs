@@ -189,6 +189,11 @@ pub(crate) fn part(len: usize, n: usize, i: usize) -> (usize, usize) {
     (first, (i + 1) * len / n - first)
 }
 
+/// Runs the tasks that `work` nanoseconds were cut into, where it pays on several threads.
+pub(crate) fn run_tasks(work: usize, tasks: usize, task: impl Fn(usize) + Sync) {
+    if work < 2 * TASK_NS { (0..tasks).for_each(task) } else { threads::run(tasks, task) }
+}
+
 /// A guess at the nanoseconds one thread takes: arithmetic or reading B, whichever is longer.
 pub(crate) fn work_ns(m: usize, n: usize, k: usize) -> usize {
     let b = n * k;
@@ -224,7 +229,7 @@ fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
         row_block(isa, a, &b, ldc, out, rows, columns);
     };
     let tasks = row_blocks * col_blocks;
-    if work < 2 * TASK_NS { (0..tasks).for_each(task) } else { threads::run(tasks, task) }
+    run_tasks(work, tasks, task);
 }
 
 /// All rows by strips of columns, each of which its task packs.
@@ -242,7 +247,7 @@ fn strips(isa: Isa, a: MatRef, b: MatRef, ldc: usize, out: &Output) {
         let (b, out) = (Right::Plain(MatRef { data, cols, ..b }), out.columns(first, cols));
         row_block(isa, a, &b, ldc, &out, (0, a.rows, a.rows.div_ceil(kernels.rows)), 0..count);
     };
-    if work < 2 * TASK_NS { (0..parts).for_each(task) } else { threads::run(parts, task) }
+    run_tasks(work, parts, task);
 }
 
 /// The right operand of a block: in panels, or to be packed step by step.

@@ -6,7 +6,8 @@ use super::window::{Image, Windows};
 use crate::epilogue::Epilogue;
 use crate::gemm::tile::{kernels, split};
 use crate::gemm::{
-    ASource, MatRef, Output, Panels, Rows, Step, multiply_block, pack_b_rows, packed_b_len, work_ns,
+    ASource, MatRef, Output, Panels, Rows, Step, multiply_block, pack_b_rows, packed_b_len, run_tasks,
+    work_ns,
 };
 use crate::{Isa, scratch, threads};
 use std::ops::Range;
@@ -64,9 +65,6 @@ impl ConvGradFilter {
             return dw.fill(0.0);
         }
         let work = work_ns(rows * g.ow, g.co, self.units.len() * self.unit_rows);
-        let run = |tasks: usize, task: &(dyn Fn(usize) + Sync)| {
-            if work < 20_000 { (0..tasks).for_each(task) } else { threads::run(tasks, task) }
-        };
         // More tasks than parts: cut the rows of dW too, which changes no bit.
         let tiles = self.units.len() * self.tiles();
         let cuts = (4 * threads::num_threads()).div_ceil(self.parts).min(tiles.div_ceil(8));
@@ -78,11 +76,11 @@ impl ConvGradFilter {
         let none = Epilogue::none();
         if self.parts == 1 {
             let out = Output::new(dw, g.co, false, &none);
-            return run(cuts, &|task| part(&out, task));
+            return run_tasks(work, cuts, |task| part(&out, task));
         }
         scratch::with(len * self.parts, |partial: &mut [f32]| {
             let out = Output::new(partial, g.co, false, &none);
-            run(self.parts * cuts, &|task| part(&out.columns(task / cuts * len, g.co), task));
+            run_tasks(work, self.parts * cuts, |task| part(&out.columns(task / cuts * len, g.co), task));
             let partial = &*partial;
             threads::run_chunks(dw, 1 << 14, |dw, start| {
                 dw.copy_from_slice(&partial[start..start + dw.len()]);

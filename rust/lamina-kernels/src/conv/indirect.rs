@@ -5,9 +5,10 @@ use super::window::{Image, Tap, Windows};
 use crate::epilogue::Epilogue;
 use crate::gemm::tile::{kernels, split};
 use crate::gemm::{
-    ASource, Output, Panels, Partial, Rows, Step, grid, k_block, multiply_block, packed_b_len, part, work_ns,
+    ASource, Output, Panels, Partial, Rows, Step, grid, k_block, multiply_block, packed_b_len, part,
+    run_tasks, work_ns,
 };
-use crate::{Isa, scratch, threads};
+use crate::{Isa, scratch};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -107,8 +108,7 @@ impl Indirect {
             let (panel, panels) = part(panels, col_blocks, t % col_blocks);
             self.block(x, packed, &out, row..row + count, panel..panel + panels);
         };
-        let tasks = row_blocks * col_blocks;
-        if work < 20_000 { (0..tasks).for_each(task) } else { threads::run(tasks, task) }
+        run_tasks(work, row_blocks * col_blocks, task);
     }
 
     /// Rows of windows by panels of output channels, which are counted through the groups.

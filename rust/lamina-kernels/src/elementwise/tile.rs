@@ -78,6 +78,14 @@ pub(super) fn interpret(
             // points at `len` readable elements (one vector where uniform) until it is written again:
             // at its own tile, at an input, or at an output whose contents `place` found to stay.
             unsafe {
+                let own = |register: u8| tiles.add(register as usize * ROOM);
+                let tile = |register: u8| own(register).add(LANES);
+                // The memory a computed register goes to: its output where it can, else its own.
+                let target = |register: u8, uniform: bool| match step.direct.map(|o| outs[o as usize]) {
+                    _ if uniform => own(register),
+                    Some(Output::F32(out)) => out.add(at),
+                    _ => tile(register),
+                };
                 if let Some(link) = step.link
                     && let Some(dst) = step.instr.dst()
                 {
@@ -94,11 +102,7 @@ pub(super) fn interpret(
                             chain.run(isa, place.len);
                             chain.from = from;
                         }
-                        let tile = tiles.add(dst as usize * ROOM + LANES);
-                        let out = match step.direct.map(|o| outs[o as usize]) {
-                            Some(Output::F32(out)) => out.add(at),
-                            _ => tile,
-                        };
+                        let out = target(dst, false);
                         let to = if link.keep { out } else { std::ptr::null_mut() };
                         chain.links[chain.count].write(Link { kind: link.kind, operand, to });
                         chain.count += 1;
@@ -114,14 +118,6 @@ pub(super) fn interpret(
                     continue;
                 }
                 chain.run(isa, place.len);
-                let own = |register: u8| tiles.add(register as usize * ROOM);
-                let tile = |register: u8| own(register).add(LANES);
-                // The memory a computed register goes to: its output where it can, else its own.
-                let target = |register: u8, uniform: bool| match step.direct.map(|o| outs[o as usize]) {
-                    _ if uniform => own(register),
-                    Some(Output::F32(out)) => out.add(at),
-                    _ => tile(register),
-                };
                 match step.instr {
                     Instr::Load { dst, input } => {
                         let (data, access) = ins[input as usize];
@@ -346,7 +342,6 @@ unsafe fn store(value: Value, output: Output, place: Place) {
     // SAFETY: the caller's contract. A register that is not where the output is does not overlap it.
     unsafe {
         match output {
-            Output::F32(out) if std::ptr::eq(value.ptr, out.add(at)) => {}
             Output::F32(out) if value.uniform => {
                 std::slice::from_raw_parts_mut(out.add(at), len).fill(*value.ptr);
             }

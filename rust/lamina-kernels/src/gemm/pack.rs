@@ -43,7 +43,7 @@ pub(crate) fn pack_b_rows(isa: Isa, b: MatRef, k: usize, k0: usize, out: &mut [f
         if b.col_stride == 1 {
             let lines = Lines { b, col, cols, panel, k, k0 };
             // SAFETY: the group's panels lie after the full panels before it, disjoint from all others.
-            let out = unsafe { shared.slice(col * k, padded(isa, n - col).min(group * panel) * k) };
+            let out = unsafe { shared.slice(col * k, padded(isa, cols) * k) };
             return lines.pack(isa, out);
         }
         let width = padded(isa, n - col).min(panel);
@@ -77,7 +77,7 @@ impl Lines<'_> {
     /// Packs them to `out`, where the first of the panels begins.
     fn pack(&self, isa: Isa, out: &mut [f32]) {
         let Lines { b, col, cols, k, k0, panel } = *self;
-        assert!(k0 + b.rows <= k && out.len() >= k * cols && panel.is_multiple_of(kernels(isa).lanes));
+        assert!(k0 + b.rows <= k && out.len() == k * padded(isa, cols) && panel == kernels(isa).panel);
         assert!(b.rows == 0 || (b.rows - 1) * b.row_stride + col + cols <= b.data.len());
         let job = self;
         dispatch!(isa, pack_lines, (job: &Lines, out: &mut [f32]));
