@@ -5,6 +5,8 @@
 //! transposed. With a packed B, a row of C has the same bits whatever the number of rows: sums run in the order of k,
 //! in blocks that depend on k alone. The number of threads never matters.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod block;
 mod double;
 mod pack;
@@ -19,6 +21,7 @@ pub use pack::{pack_b, packed_b_len};
 pub use then::{Operand, gemm_then};
 
 use crate::epilogue::Epilogue;
+use crate::isa::Level;
 use crate::threads;
 use crate::{Isa, scratch};
 use std::mem::MaybeUninit;
@@ -112,6 +115,10 @@ const BLOCK_LEN: usize = 100 << 10;
 const STRIP_ROWS: usize = 256;
 const STRIP_PANELS: usize = 4;
 
+/// Rows of a tile of AMX, and those of a block that it multiplies: the taller, the fewer times B is split.
+pub(crate) const AMX_ROWS: usize = 16;
+pub(crate) const AMX_BLOCK_ROWS: usize = 256;
+
 /// Nanoseconds of work under which waking a thread does not pay.
 const TASK_NS: usize = 10_000;
 
@@ -160,16 +167,29 @@ pub fn gemm(isa: Isa, a: MatRef, b: B, c: &mut [f32], ldc: usize, accumulate: bo
     }
 }
 
-/// How a multiply is cut into tasks: `(row blocks, column blocks)`, as many tasks for each thread where that can be.
+/// Whether a product of such dimensions is faster by AMX. A matter of the whole product, not of one task's part of it:
+/// the bits of a row follow from it.
+pub(crate) fn amx_pays(isa: Isa, m: usize, k: usize, n: usize) -> bool {
+    isa.level() == Level::Amx && m >= 4 * AMX_ROWS && k >= 64 && n >= 32
+}
+
+/// How a multiply is cut into tasks: `(row blocks, column blocks)`, as many tasks for each thread where that can be, up
+/// to `each`.
 ///
 /// May depend on the number of threads, since the bits of an element do not depend on the cut.
-pub(crate) fn grid(tiles: usize, max_tiles: usize, panels: usize, work_ns: usize) -> (usize, usize) {
+pub(crate) fn grid(
+    tiles: usize,
+    max_tiles: usize,
+    panels: usize,
+    work_ns: usize,
+    each: usize,
+) -> (usize, usize) {
     let mut rows = tiles.div_ceil(max_tiles);
     let threads = threads::num_threads();
     if work_ns < 2 * TASK_NS || threads == 1 {
         return (rows, 1);
     }
-    let want = (work_ns / TASK_NS).min(4 * threads);
+    let want = (work_ns / TASK_NS).min(each * threads);
     if tiles >= 2 * want {
         return (rows.max(want).next_multiple_of(threads).min(tiles), 1);
     }
@@ -203,19 +223,22 @@ pub(crate) fn work_ns(m: usize, n: usize, k: usize) -> usize {
 fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
     let kernels = kernels(isa);
     let (m, k, n) = (a.rows, b.k, out.cols);
+    let b = b.by_amx(a.col_stride == 1 && amx_pays(isa, m, k, n));
+    let height = if b.amx { AMX_ROWS } else { kernels.rows };
+    let (most, each) = if b.amx { (AMX_BLOCK_ROWS, 2) } else { (BLOCK_ROWS, 4) };
     let b = Right::Panels(b);
-    let tiles = m.div_ceil(kernels.rows);
+    let tiles = m.div_ceil(height);
     let panels = n.div_ceil(kernels.panel);
     let work = work_ns(m, n, k);
     if tiles == 1 && work < 2 * TASK_NS {
         return row_block(isa, a, &b, ldc, out, (0, m, 1), 0..panels);
     }
-    let block = (BLOCK_LEN / k_block(k)).clamp(4 * kernels.rows, BLOCK_ROWS) / kernels.rows;
+    let block = (BLOCK_LEN / k_block(k)).clamp(4 * height, most) / height;
     // Few rows take several panels at once: borders stand between those.
     let wide = kernels.by_rows_wide.get(m - 1).copied().unwrap_or_default().iter().map(|option| option.0);
     let unit = wide.filter(|count| panels >= count * threads::num_threads()).max().unwrap_or(1);
     let units = panels.div_ceil(unit);
-    let (row_blocks, mut col_blocks) = grid(tiles, block, units, work);
+    let (row_blocks, mut col_blocks) = grid(tiles, block, units, work, each);
     if k > k_block(k) {
         col_blocks = col_blocks.max(panels.div_ceil(BLOCK_PANELS)).min(units);
     }
@@ -237,15 +260,17 @@ fn strips(isa: Isa, a: MatRef, b: MatRef, ldc: usize, out: &Output) {
     let kernels = kernels(isa);
     let panels = b.cols.div_ceil(kernels.panel);
     let work = work_ns(a.rows, b.cols, b.rows);
-    let want = (work / TASK_NS).clamp(1, 2 * threads::num_threads());
-    let parts = panels.div_ceil(STRIP_PANELS).max(want).min(panels);
+    let amx = a.col_stride == 1 && amx_pays(isa, a.rows, b.rows, b.cols);
+    let (height, most) = if amx { (AMX_ROWS, 2 * STRIP_PANELS) } else { (kernels.rows, STRIP_PANELS) };
+    let want = (work / TASK_NS).clamp(1, if amx { 1 } else { 2 } * threads::num_threads());
+    let parts = panels.div_ceil(most).max(want).min(panels);
     let task = |t: usize| {
         let (panel, count) = part(panels, parts, t);
         let first = panel * kernels.panel;
         let cols = (count * kernels.panel).min(b.cols - first);
         let data = &b.data[(first * b.col_stride).min(b.data.len())..];
-        let (b, out) = (Right::Plain(MatRef { data, cols, ..b }), out.columns(first, cols));
-        row_block(isa, a, &b, ldc, &out, (0, a.rows, a.rows.div_ceil(kernels.rows)), 0..count);
+        let (b, out) = (Right::Plain { b: MatRef { data, cols, ..b }, amx }, out.columns(first, cols));
+        row_block(isa, a, &b, ldc, &out, (0, a.rows, a.rows.div_ceil(height)), 0..count);
     };
     run_tasks(work, parts, task);
 }
@@ -253,26 +278,30 @@ fn strips(isa: Isa, a: MatRef, b: MatRef, ldc: usize, out: &Output) {
 /// The right operand of a block: in panels, or to be packed step by step.
 enum Right<'a> {
     Panels(Panels),
-    Plain(MatRef<'a>),
+    Plain { b: MatRef<'a>, amx: bool },
 }
 
 impl Right<'_> {
     fn k(&self) -> usize {
         match self {
             Right::Panels(panels) => panels.k,
-            Right::Plain(b) => b.rows,
+            Right::Plain { b, .. } => b.rows,
         }
+    }
+
+    fn amx(&self) -> bool {
+        matches!(self, Right::Panels(Panels { amx: true, .. }) | Right::Plain { amx: true, .. })
     }
 
     /// Calls `body` with the panels and the row of them at which k from `k0` on begins.
     fn step<R>(&self, isa: Isa, k0: usize, len: usize, body: impl FnOnce(&Panels, usize) -> R) -> R {
         match self {
             Right::Panels(panels) => body(panels, k0),
-            Right::Plain(b) => {
+            Right::Plain { b, amx } => {
                 let data = &b.data[(k0 * b.row_stride).min(b.data.len())..];
                 scratch::with(packed_b_len(isa, len, b.cols), |packed: &mut [f32]| {
                     pack_b(isa, MatRef { data, rows: len, ..*b }, packed);
-                    body(&Panels::packed(isa, packed, len, b.cols), 0)
+                    body(&Panels::packed(isa, packed, len, b.cols).by_amx(*amx), 0)
                 })
             }
         }
@@ -327,7 +356,7 @@ fn row_block(
     let strided = a.col_stride != 1 && a.row_stride != 1;
     // Elements a multiple of 4 KiB apart fall into one place of L1, which holds only a dozen lines.
     let far = a.row_stride.max(a.col_stride).is_multiple_of(1024);
-    let alias = far && tiles > 1 && columns.len() >= 8;
+    let alias = far && tiles > 1 && columns.len() >= 8 && !b.amx();
     Partial::with(isa, steps, rows, &columns, |partial| {
         if strided || alias {
             scratch::with(rows * row_len, |packed: &mut [f32]| multiply(packed, partial));

@@ -13,6 +13,8 @@ pub enum Level {
     Avx2,
     /// AVX-512 F/VL/BW/DQ, 16 lanes of f32.
     Avx512,
+    /// AVX-512, and AMX's tiles of bf16 for large products.
+    Amx,
 }
 
 /// A proof that this machine can run a [`Level`]: only detection constructs one.
@@ -20,7 +22,7 @@ pub enum Level {
 pub struct Isa(Level);
 
 impl Isa {
-    /// The best path of this machine, or the one `LAMINA_ISA` (`scalar`, `neon`, `avx2`, `avx512`)
+    /// The best path of this machine, or the one `LAMINA_ISA` (`scalar`, `neon`, `avx2`, `avx512`, `amx`)
     /// lowers it to. An unknown or unavailable name is ignored, so it can never raise the choice.
     pub fn best() -> Isa {
         static BEST: OnceLock<Isa> = OnceLock::new();
@@ -49,6 +51,9 @@ impl Isa {
                     && is_x86_feature_detected!("avx512dq")
                 {
                     levels.push(Level::Avx512);
+                    if amx_granted() {
+                        levels.push(Level::Amx);
+                    }
                 }
             }
         }
@@ -76,8 +81,32 @@ impl Isa {
             Level::Neon => "neon",
             Level::Avx2 => "avx2",
             Level::Avx512 => "avx512",
+            Level::Amx => "amx",
         }
     }
+}
+
+/// Whether the machine has AMX's bf16 tiles and the system lets this process use them, for which it must be asked.
+#[cfg(target_arch = "x86_64")]
+fn amx_granted() -> bool {
+    use std::arch::x86_64::__cpuid_count;
+    const BF16_AND_TILES: u32 = 1 << 22 | 1 << 24;
+    // Leaf 7 exists where AVX-512 does.
+    cfg!(target_os = "linux") && __cpuid_count(7, 0).edx & BF16_AND_TILES == BF16_AND_TILES && ask_for_tiles()
+}
+
+/// `arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)`: Linux keeps the state of tiles only for those who ask.
+#[cfg(target_arch = "x86_64")]
+fn ask_for_tiles() -> bool {
+    let mut result: i64 = 158;
+    // SAFETY: a system call that touches no memory of ours; an older Linux answers with an error.
+    unsafe {
+        std::arch::asm!(
+            "syscall", inlateout("rax") result, in("rdi") 0x1023, in("rsi") 18, out("rcx") _, out("r11") _,
+            options(nostack)
+        );
+    }
+    result == 0
 }
 
 #[cfg(test)]

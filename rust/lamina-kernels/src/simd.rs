@@ -335,7 +335,7 @@ macro_rules! dispatch {
             }
             match $crate::Isa::level($isa) {
                 // SAFETY: an Isa of this level proves that the machine has the features.
-                $crate::isa::Level::Avx512 => unsafe { avx512($($arg),*) },
+                $crate::isa::Level::Avx512 | $crate::isa::Level::Amx => unsafe { avx512($($arg),*) },
                 // SAFETY: as above.
                 $crate::isa::Level::Avx2 => unsafe { avx2($($arg),*) },
                 _ => $body($crate::simd::Scalar::new(), $($arg),*),

@@ -5,8 +5,8 @@ use super::window::{Image, Tap, Windows};
 use crate::epilogue::Epilogue;
 use crate::gemm::tile::{kernels, split};
 use crate::gemm::{
-    ASource, Output, Panels, Partial, Rows, Step, grid, k_block, multiply_block, packed_b_len, part,
-    run_tasks, work_ns,
+    AMX_BLOCK_ROWS, ASource, Output, Panels, Partial, Rows, Step, amx_pays, grid, k_block, multiply_block,
+    packed_b_len, part, run_tasks, work_ns,
 };
 use crate::{Isa, scratch};
 use std::mem::MaybeUninit;
@@ -85,6 +85,10 @@ impl Indirect {
         self.taps.len() * self.inputs
     }
 
+    fn amx(&self) -> bool {
+        amx_pays(self.isa, self.windows.all_rows() * self.windows.cols, self.k(), self.outputs)
+    }
+
     /// Elements of the packed filter: each group's taps, input channels within them, by output channels.
     pub fn packed_len(&self) -> usize {
         self.groups * packed_b_len(self.isa, self.k(), self.outputs)
@@ -101,8 +105,9 @@ impl Indirect {
         let kernels = kernels(self.isa);
         let panels = self.outputs.div_ceil(kernels.panel) * self.groups;
         let work = work_ns(rows * self.windows.cols, self.outputs, self.k()) * self.groups;
-        let block = BLOCK_PIXELS.div_ceil(self.windows.cols);
-        let (row_blocks, col_blocks) = grid(rows, block, panels, work);
+        let (pixels, each) = if self.amx() { (AMX_BLOCK_ROWS, 2) } else { (BLOCK_PIXELS, 4) };
+        let block = pixels.div_ceil(self.windows.cols);
+        let (row_blocks, col_blocks) = grid(rows, block, panels, work, each);
         let task = |t: usize| {
             let (row, count) = part(rows, row_blocks, t / col_blocks);
             let (panel, panels) = part(panels, col_blocks, t % col_blocks);
@@ -184,13 +189,14 @@ impl Indirect {
         source: impl Fn(usize, usize) -> ASource<'a>,
     ) {
         let segs = self.segs.len();
+        let amx = self.amx();
         let per_step = (k_block(self.k()) / self.seg_len.max(1)).max(1);
         let each = packed_b_len(self.isa, self.k(), self.outputs);
         let per_group = self.outputs.div_ceil(kernels(self.isa).panel);
         for group in panels.start / per_group..panels.end.div_ceil(per_group) {
             let columns = panels.start.max(group * per_group) - group * per_group
                 ..panels.end.min((group + 1) * per_group) - group * per_group;
-            let b = Panels::packed(self.isa, &packed[group * each..][..each], self.k(), self.outputs);
+            let b = Panels::packed(self.isa, &packed[group * each..][..each], self.k(), self.outputs).by_amx(amx);
             let out = out.columns(group * self.outputs, self.outputs);
             Partial::with(self.isa, segs.div_ceil(per_step), rows.offsets.len(), &columns, |mut partial| {
                 // At least one step, so that pixels that no tap sees get their zeros.

@@ -1,6 +1,6 @@
 //! One block of rows by a range of panels: the loop around the register tiles.
 
-use super::tile::{Tile, kernels};
+use super::tile::{Kernels, Tile, kernels};
 use super::{MatRef, packed_b_len};
 use crate::epilogue::{Act, Epilogue, apply_tile};
 use crate::{Isa, scratch};
@@ -31,6 +31,8 @@ pub(crate) struct Panels {
     tail: *const f32,
     pub k: usize,
     n: usize,
+    /// Whether the multiply is AMX's: a matter of all its rows.
+    pub amx: bool,
 }
 
 // SAFETY: a view of memory that only is read, shared by the tasks of one call.
@@ -49,7 +51,13 @@ impl Panels {
             tail: base.wrapping_add(n / panel * panel * k),
             k,
             n,
+            amx: false,
         }
+    }
+
+    /// The panels, for a multiply that is AMX's or not.
+    pub fn by_amx(self, amx: bool) -> Self {
+        Panels { amx, ..self }
     }
 
     /// A row-major B read where it lies; `tail` holds its packed last `n % panel` columns.
@@ -62,6 +70,7 @@ impl Panels {
             tail: tail.as_ptr(),
             k: b.rows,
             n: b.cols,
+            amx: false,
         }
     }
 }
@@ -157,7 +166,7 @@ pub(crate) struct Rows<'a> {
 
 impl Rows<'_> {
     /// The tiles: line, first row within the line, rows.
-    fn tiles(self) -> impl Iterator<Item = (usize, usize, usize)> {
+    pub fn tiles(self) -> impl Iterator<Item = (usize, usize, usize)> {
         let rows = self.offsets.len() / self.lines;
         // Both without a division per tile.
         let (base, extra) = (rows / self.tiles, rows % self.tiles);
@@ -200,6 +209,87 @@ impl Partial<'_> {
     }
 }
 
+/// What the tiles of one step of a block have in common.
+pub(super) struct Block<'a> {
+    pub isa: Isa,
+    pub kernels: &'static Kernels,
+    pub b: &'a Panels,
+    pub step: Step,
+    pub out: &'a Output<'a>,
+    /// Where the step adds to and where it writes, as if at column 0 of C, and each row's offset there.
+    from: (*mut f32, &'a [usize]),
+    to: (*mut f32, &'a [usize]),
+}
+
+impl<'a> Block<'a> {
+    /// The tile of panel `panel` at the first row, but for where it reads A.
+    pub fn tile(&self, panel: usize) -> Tile {
+        let (Block { b, kernels, out, .. }, Step { k0, segs, len, first, last }) = (self, self.step);
+        let col = panel * kernels.panel;
+        let full = b.n - col >= kernels.panel;
+        let b_step = match (full, self.narrow(panel)) {
+            (true, _) => b.step,
+            (false, true) => kernels.lanes,
+            (false, false) => kernels.panel,
+        };
+        let data = if full { b.data.wrapping_add(panel * b.stride) } else { b.tail };
+        let bounds = out.act.bounds().filter(|_| last);
+        let (low, high) = bounds.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
+        let at = |wanted: bool, p: *const f32| {
+            if wanted && !p.is_null() { p.wrapping_add(col) } else { std::ptr::null() }
+        };
+        Tile {
+            a: std::ptr::null(),
+            row_stride: 0,
+            a_step: 0,
+            a_off: 0,
+            segs,
+            len,
+            b: data.wrapping_add(k0 * b_step),
+            b_step,
+            ahead: std::ptr::null(),
+            ahead_step: 0,
+            panel_stride: b.stride,
+            c: self.to.0.wrapping_add(col),
+            offsets: self.to.1.as_ptr(),
+            cols: (b.n - col).min(kernels.panel),
+            sum: at(!first || out.accumulate, self.from.0),
+            sum_offsets: self.from.1.as_ptr(),
+            bias: at(last, out.bias),
+            residual: at(last, out.residual),
+            low,
+            high,
+            finish: kernels.finish,
+        }
+    }
+
+    /// Aims the tile at the rows from `row` on.
+    pub fn aim(&self, t: &mut Tile, row: usize) {
+        t.offsets = self.to.1[row..].as_ptr();
+        t.sum_offsets = self.from.1[row..].as_ptr();
+    }
+
+    /// Whether the panel is a last one that is packed as one vector.
+    pub fn narrow(&self, panel: usize) -> bool {
+        let cols = self.b.n - panel * self.kernels.panel;
+        cols < self.kernels.panel && cols <= self.kernels.lanes
+    }
+
+    /// What a tile of `rows` rows still lacks after its kernel: an activation that is more than bounds.
+    ///
+    /// # Safety
+    /// The kernel has written the tile.
+    pub unsafe fn activate(&self, t: &Tile, rows: usize) {
+        if self.step.last && self.out.act.bounds().is_none() {
+            // SAFETY: the tile has an offset for each row, and its elements are this thread's.
+            unsafe {
+                let offsets = std::slice::from_raw_parts(t.offsets, rows);
+                apply_tile(self.isa, self.out.act, t.c, offsets, t.cols);
+            }
+        }
+    }
+}
+
 /// Multiplies a block of rows by the panels `columns`. The first step overwrites C, unless the output
 /// accumulates; the last one runs the epilogue.
 ///
@@ -216,63 +306,31 @@ pub(crate) unsafe fn multiply_block(
     out: &Output,
     partial: Option<&mut Partial>,
 ) {
-    let line_rows = rows.offsets.len() / rows.lines.max(1);
-    let offsets = rows.offsets;
-    let Step { k0, segs, len, first, last } = step;
-    let kernels = kernels(isa);
-    let bounds = out.act.bounds();
-    let (low, high) = bounds.filter(|_| last).unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
-    let null = std::ptr::null();
-    let mut t = Tile {
-        a: null,
-        row_stride: 0,
-        a_step: 0,
-        a_off: 0,
-        segs,
-        len,
-        b: null.cast(),
-        b_step: 0,
-        ahead: null.cast(),
-        ahead_step: 0,
-        panel_stride: b.stride,
-        c: std::ptr::null_mut(),
-        offsets: null.cast(),
-        cols: 0,
-        sum: null.cast(),
-        sum_offsets: null.cast(),
-        bias: null.cast(),
-        residual: null.cast(),
-        low,
-        high,
-        finish: kernels.finish,
-    };
-    // Where this step adds to and where it writes, as if at column 0 of C.
-    let c = (out.c, offsets);
+    let c = (out.c, rows.offsets);
     let waiting = partial.map_or(c, |p| (p.sums.as_mut_ptr().wrapping_sub(p.column), p.offsets));
-    let from = if first { c } else { waiting };
-    let to = if last { c } else { waiting };
+    let (from, to) = (if step.first { c } else { waiting }, if step.last { c } else { waiting });
+    let block = Block { isa, kernels: kernels(isa), b, step, out, from, to };
+    // SAFETY: the caller's contract; where AMX pays it is proven.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        if b.amx && matches!(a, ASource::Lines { .. } | ASource::Rows { .. }) {
+            return super::amx::multiply(&block, a, rows, columns);
+        }
+        multiply(&block, a, rows, columns);
+    }
+}
+
+/// # Safety
+/// As for [`multiply_block`].
+unsafe fn multiply(block: &Block, a: &ASource, rows: Rows, columns: Range<usize>) {
+    let line_rows = rows.offsets.len() / rows.lines.max(1);
+    let Block { kernels, b, step, .. } = block;
+    let Step { segs, len, .. } = *step;
     let mut panel = columns.start;
     while panel < columns.end {
-        let col = panel * kernels.panel;
-        let full = b.n - col >= kernels.panel;
-        let narrow = b.n - col <= kernels.lanes;
-        t.b_step = match (full, narrow) {
-            (true, _) => b.step,
-            (false, true) => kernels.lanes,
-            (false, false) => kernels.panel,
-        };
-        let data = if full { b.data.wrapping_add(panel * b.stride) } else { b.tail };
-        t.b = data.wrapping_add(k0 * t.b_step);
-        t.c = to.0.wrapping_add(col);
-        if !first || out.accumulate {
-            t.sum = from.0.wrapping_add(col);
-        }
-        if last && !out.bias.is_null() {
-            t.bias = out.bias.wrapping_add(col);
-        }
-        if last && !out.residual.is_null() {
-            t.residual = out.residual.wrapping_add(col);
-        }
+        let mut t = block.tile(panel);
+        let narrow = block.narrow(panel);
+        let left = (columns.end - panel).min((b.n - panel * kernels.panel) / kernels.panel);
         // The tiles of this panel fetch the next one together, each its share, where it lies in one piece: without
         // that, memory is idle while the others use what the first has read.
         let fetch = panel + 1 < columns.end && t.b_step <= kernels.panel;
@@ -310,17 +368,15 @@ pub(crate) unsafe fn multiply_block(
                     list = (kernels.by_panel, kernels.by_panel_narrow);
                 }
             }
-            t.offsets = to.1[row..].as_ptr();
-            t.sum_offsets = from.1[row..].as_ptr();
-            let mut kernel = if narrow && b.tail == data { list.1[mr - 1] } else { list.0[mr - 1] };
-            if mr == offsets.len() && matches!(a, ASource::Lines { .. } | ASource::Rows { .. }) {
-                let left = (columns.end - panel).min((b.n - col) / kernels.panel);
+            block.aim(&mut t, row);
+            let mut kernel = if narrow { list.1[mr - 1] } else { list.0[mr - 1] };
+            if mr == rows.offsets.len() && matches!(a, ASource::Lines { .. } | ASource::Rows { .. }) {
                 let options = kernels.by_rows_wide.get(mr - 1).copied().unwrap_or_default();
                 if let Some(&option) = options.iter().find(|option| option.0 <= left) {
                     (wide, kernel) = option;
+                    t.cols = wide * kernels.panel;
                 }
             }
-            t.cols = (b.n - col).min(wide * kernels.panel);
             if let (ASource::Lines { stride, .. }, true) =
                 (a, panel == columns.start && step.first && step.last)
             {
@@ -333,9 +389,7 @@ pub(crate) unsafe fn multiply_block(
             unsafe {
                 kernel(&t);
                 t.ahead = t.ahead.wrapping_add(share);
-                if last && bounds.is_none() {
-                    apply_tile(isa, out.act, t.c, &offsets[row..row + mr], t.cols);
-                }
+                block.activate(&t, mr);
             }
         }
         panel += wide;

@@ -271,7 +271,7 @@ kernels!(scalar, Scalar, Scalar::new(), rows 4, vectors 1, heights [1 2 3 4], wi
 pub(crate) fn kernels(isa: Isa) -> &'static Kernels {
     match isa.level() {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => &avx512::KERNELS,
+        Level::Avx512 | Level::Amx => &avx512::KERNELS,
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => &avx2::KERNELS,
         #[cfg(target_arch = "aarch64")]
