@@ -1,12 +1,50 @@
 //! Aligned memory, and one arena cut into disjoint views.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::collections::VecDeque;
 use std::ptr::NonNull;
+use std::sync::{Mutex, MutexGuard};
 
 /// Every buffer starts on a cache line, which is also the width of an AVX-512 register.
 pub const ALIGN: usize = 64;
 
-/// A heap block of bytes that starts on a 64-byte border. Fresh memory is zero.
+/// Blocks from this size on are kept when they are freed, up to so many bytes in all, the latest ones: memory fresh from
+/// the system costs more to touch for the first time than most kernels take to fill it.
+const KEPT_FROM: usize = 32 << 10;
+const KEPT_AT_MOST: usize = 32 << 20;
+
+static KEPT: Mutex<Kept> = Mutex::new(Kept(VecDeque::new()));
+
+/// Freed blocks, the oldest first.
+struct Kept(VecDeque<AlignedBytes>);
+
+impl Kept {
+    fn take(&mut self, len: usize) -> Option<AlignedBytes> {
+        let capacity = AlignedBytes::capacity(len);
+        let fits = self.0.iter().rposition(|block| AlignedBytes::capacity(block.len) == capacity)?;
+        let block = self.0.remove(fits);
+        block.map(|mut block| {
+            block.len = len;
+            block
+        })
+    }
+
+    fn put(&mut self, block: AlignedBytes) {
+        self.0.push_back(block);
+        let mut total: usize = self.0.iter().map(|block| AlignedBytes::capacity(block.len)).sum();
+        while total > KEPT_AT_MOST {
+            let Some(mut oldest) = self.0.pop_front() else { break };
+            total -= AlignedBytes::capacity(oldest.len);
+            oldest.release();
+        }
+    }
+}
+
+fn kept() -> MutexGuard<'static, Kept> {
+    KEPT.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// A heap block of bytes that starts on a 64-byte border.
 pub struct AlignedBytes {
     ptr: NonNull<u8>,
     len: usize,
@@ -18,9 +56,9 @@ unsafe impl Send for AlignedBytes {}
 unsafe impl Sync for AlignedBytes {}
 
 impl AlignedBytes {
-    /// `len` zero bytes. Large blocks come from the system untouched, so they cost nothing until used.
+    /// `len` zero bytes.
     pub fn zeroed(len: usize) -> Self {
-        Self::try_zeroed(len).unwrap_or_else(|| handle_alloc_error(Self::layout(len)))
+        Self::try_zeroed(len).unwrap_or_else(|| Self::fail(len))
     }
 
     /// `len` zero bytes, or `None` where the system has not so many.
@@ -29,19 +67,48 @@ impl AlignedBytes {
             return Some(AlignedBytes { ptr: NonNull::<Line>::dangling().cast(), len: 0 });
         }
         // SAFETY: the layout has a size above zero.
-        let ptr = unsafe { alloc_zeroed(Layout::from_size_align(len, ALIGN).ok()?) };
+        let ptr = unsafe { alloc_zeroed(Self::layout(len)?) };
         NonNull::new(ptr).map(|ptr| AlignedBytes { ptr, len })
+    }
+
+    /// `len` bytes of any values, for whoever writes them all, or `None` where the system has not so many.
+    pub fn try_any(len: usize) -> Option<Self> {
+        let kept = if len < KEPT_FROM { None } else { kept().take(len) };
+        let mut block = kept.map_or_else(|| Self::try_zeroed(len), Some)?;
+        if cfg!(debug_assertions) {
+            // Whoever counts on zeros finds none.
+            block.fill(0xa5);
+        }
+        Some(block)
     }
 
     /// A copy of `bytes`.
     pub fn copy_of(bytes: &[u8]) -> Self {
-        let mut new = Self::zeroed(bytes.len());
+        let mut new = Self::try_any(bytes.len()).unwrap_or_else(|| Self::fail(bytes.len()));
         new.copy_from_slice(bytes);
         new
     }
 
-    fn layout(len: usize) -> Layout {
-        Layout::from_size_align(len, ALIGN).expect("a buffer is smaller than the address space")
+    fn fail(len: usize) -> ! {
+        handle_alloc_error(Self::layout(len).unwrap_or(Layout::new::<Line>()))
+    }
+
+    /// Bytes that are there for `len` of them: those that may be kept come in whole pages, so that they fit more often.
+    fn capacity(len: usize) -> usize {
+        if len < KEPT_FROM { len } else { len.checked_next_multiple_of(4096).unwrap_or(len) }
+    }
+
+    fn layout(len: usize) -> Option<Layout> {
+        Layout::from_size_align(Self::capacity(len), ALIGN).ok()
+    }
+
+    /// Gives the memory back to the system.
+    fn release(&mut self) {
+        if let Some(layout) = Self::layout(self.len).filter(|layout| layout.size() > 0) {
+            // SAFETY: allocated in `try_zeroed` with this very layout, which equal capacities share.
+            unsafe { dealloc(self.ptr.as_ptr(), layout) }
+        }
+        self.len = 0;
     }
 }
 
@@ -51,7 +118,7 @@ struct Line;
 impl std::ops::Deref for AlignedBytes {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        // SAFETY: ptr owns len initialised bytes (zeroed at birth).
+        // SAFETY: ptr owns len initialised bytes: zeroed at birth, all the capacity of them.
         unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
     }
 }
@@ -65,10 +132,10 @@ impl std::ops::DerefMut for AlignedBytes {
 
 impl Drop for AlignedBytes {
     fn drop(&mut self) {
-        if self.len > 0 {
-            // SAFETY: allocated in `zeroed` with this very layout.
-            unsafe { dealloc(self.ptr.as_ptr(), Self::layout(self.len)) }
+        if self.len < KEPT_FROM || Self::capacity(self.len) > KEPT_AT_MOST {
+            return self.release();
         }
+        kept().put(AlignedBytes { ptr: self.ptr, len: self.len });
     }
 }
 
@@ -251,6 +318,36 @@ mod tests {
         assert_eq!(bytes.as_ptr() as usize % ALIGN, 0);
         assert!(bytes.iter().all(|&b| b == 0));
         assert!(AlignedBytes::zeroed(0).is_empty());
+    }
+
+    #[test]
+    fn freed_blocks_serve_again() {
+        let mut kept = Kept(VecDeque::new());
+        let len = KEPT_FROM + 5;
+        let first = AlignedBytes::zeroed(len);
+        let address = first.as_ptr();
+        kept.put(first);
+        assert!(kept.take(len + 4096).is_none());
+        let second = kept.take(len + 1).expect("the same pages");
+        assert_eq!((second.as_ptr(), second.len()), (address, len + 1));
+        assert!(kept.take(len).is_none(), "it has an owner");
+        // The oldest go.
+        let blocks: Vec<_> = (0..40).map(|i| AlignedBytes::zeroed((1 << 20) - 4096 * i)).collect();
+        let (oldest, latest) = (blocks[0].len(), blocks[39].len());
+        blocks.into_iter().for_each(|block| kept.put(block));
+        assert!(kept.0.iter().map(|block| block.len()).sum::<usize>() <= KEPT_AT_MOST);
+        assert!(kept.take(oldest).is_none() && kept.take(latest).is_some());
+    }
+
+    #[test]
+    fn zeroed_blocks_are_zero_whatever_was_there() {
+        let len = KEPT_FROM * 2;
+        let mut block = AlignedBytes::try_any(len).unwrap();
+        block.fill(7);
+        drop(block);
+        assert!(AlignedBytes::zeroed(len).iter().all(|&b| b == 0));
+        assert!(AlignedBytes::try_any(usize::MAX).is_none());
+        drop(AlignedBytes::zeroed(KEPT_AT_MOST + 1));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::mem::MaybeUninit;
 
 thread_local! {
-    // A stack and not one buffer: a kernel that holds one may run a task that takes another.
+    // Several and not one buffer: a kernel that holds one may run a task that takes another.
     static FREE: RefCell<Vec<AlignedBytes>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -16,13 +16,14 @@ const KEEP: usize = 64 << 20;
 pub(crate) fn with_uninit<T: Copy, R>(len: usize, body: impl FnOnce(&mut [MaybeUninit<T>]) -> R) -> R {
     const { assert!(align_of::<T>() <= ALIGN) };
     let bytes = len * size_of::<T>();
-    let mut buffer = FREE.with_borrow_mut(|free| match free.iter().position(|b| b.len() >= bytes) {
-        Some(i) => free.swap_remove(i),
-        None => {
-            // The buffer that was too small goes: the stack stays as short as the nesting is deep.
+    let mut buffer = FREE.with_borrow_mut(|free| {
+        // The smallest that is large enough: a large one is for whom needs it.
+        let fits = (0..free.len()).filter(|&i| free[i].len() >= bytes).min_by_key(|&i| free[i].len());
+        fits.map(|i| free.swap_remove(i)).unwrap_or_else(|| {
+            // One that was too small goes: there are no more than the nesting is deep.
             free.pop();
             AlignedBytes::zeroed(bytes.next_multiple_of(4096))
-        }
+        })
     });
     // SAFETY: aligned for T, `len` elements long, owned here; MaybeUninit asks nothing of the contents.
     let result = body(unsafe { std::slice::from_raw_parts_mut(buffer.as_mut_ptr().cast(), len) });

@@ -79,7 +79,7 @@ impl Plan {
 
     fn run_by(&self, inputs: &[Tensor], walk: &mut Walk<'_>) -> Result<Results> {
         let mut buffers: SmallVec<[AlignedBytes; 2]> =
-            self.outputs.iter().map(|ty| allocate("results", ty.bytes())).collect::<Result<_>>()?;
+            self.outputs.iter().map(|ty| Self::result(ty.bytes())).collect::<Result<_>>()?;
         {
             let ins: SmallVec<[&[u8]; 4]> = inputs.iter().map(Tensor::bytes).collect();
             let mut outs: SmallVec<[&mut [u8]; 4]> = buffers.iter_mut().map(|b| &mut b[..]).collect();
@@ -96,6 +96,11 @@ impl Plan {
         }
         let outputs = self.outputs.iter().zip(buffers);
         Ok(outputs.map(|(ty, b)| Tensor::new(ty.dtype, &ty.concrete(), Buffer::Owned(b))).collect())
+    }
+
+    /// Room for a result, all of which the steps write.
+    fn result(bytes: usize) -> Result<AlignedBytes> {
+        AlignedBytes::try_any(bytes).ok_or(Error::Memory { what: "results", bytes })
     }
 
     /// Piece after piece of the batch, each with its part of every operand and every result.

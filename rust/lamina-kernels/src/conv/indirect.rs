@@ -196,7 +196,8 @@ impl Indirect {
         for group in panels.start / per_group..panels.end.div_ceil(per_group) {
             let columns = panels.start.max(group * per_group) - group * per_group
                 ..panels.end.min((group + 1) * per_group) - group * per_group;
-            let b = Panels::packed(self.isa, &packed[group * each..][..each], self.k(), self.outputs).by_amx(amx);
+            let b =
+                Panels::packed(self.isa, &packed[group * each..][..each], self.k(), self.outputs).by_amx(amx);
             let out = out.columns(group * self.outputs, self.outputs);
             Partial::with(self.isa, segs.div_ceil(per_step), rows.offsets.len(), &columns, |mut partial| {
                 // At least one step, so that pixels that no tap sees get their zeros.

@@ -8,8 +8,8 @@
 //! Where the core is shared with another hyperthread, few physical tile registers are left, and what keeps the
 //! multiplier busy is to have few tiles alive, however often that loads the same tile: one of sums and three of operands.
 //!
-//! Parts below 1e-38 count as zero, as AMX has it: a product errs by 1e-38 times the other factor at most. Infinities,
-//! NaN and numbers that bf16 rounds to infinity leave a sum that is not finite: such rows are taken again by FMA.
+//! Parts and sums below 1.2e-38 count as zero, as AMX has it: what is below 1e-31 loses bits. Infinities, NaN and numbers
+//! that bf16 rounds to infinity leave a sum that is not finite: such rows are taken again by FMA.
 
 use super::block::{ASource, Block, Rows, Step};
 use super::tile::Tile;
@@ -117,7 +117,8 @@ unsafe fn split(x: __m512, y: __m512, out: *mut u16) {
     let (half, high) = (_mm512_set1_epi32(0x8000), _mm512_set1_epi32(0xffff_0000_u32 as i32));
     let up = |v: __m512| _mm512_add_epi32(_mm512_castps_si512(v), half);
     let kept = |r: __m512i| _mm512_castsi512_ps(_mm512_and_si512(r, high));
-    let pairs = |x: __m512i, y: __m512i| _mm512_ternarylogic_epi32::<0xCA>(high, y, _mm512_srli_epi32::<16>(x));
+    let pairs =
+        |x: __m512i, y: __m512i| _mm512_ternarylogic_epi32::<0xCA>(high, y, _mm512_srli_epi32::<16>(x));
     let (mut x, mut y) = (x, y);
     for part in 0..2 {
         let (xr, yr) = (up(x), up(y));
@@ -157,7 +158,9 @@ unsafe fn split_row(x: *const f32, k: usize, out: *mut u16) {
     for i in 0..k.div_ceil(DEPTH) {
         let (at, left) = (x.wrapping_add(i * DEPTH), k - i * DEPTH);
         // SAFETY: the caller's contract.
-        unsafe { split(load(at, left), load(at.wrapping_add(16), left.saturating_sub(16)), out.add(i * PARTS)) };
+        unsafe {
+            split(load(at, left), load(at.wrapping_add(16), left.saturating_sub(16)), out.add(i * PARTS))
+        };
     }
 }
 
@@ -176,7 +179,10 @@ unsafe fn split_panel(b: *const f32, step: usize, k: usize, vectors: usize, out:
                 let at = |p: usize| b.wrapping_add(p * step + v * WIDTH);
                 // SAFETY: the caller's contract; rows from k on are not read.
                 unsafe {
-                    let (x, y) = (load(at(p), 16 * usize::from(p < k)), load(at(p + 16), 16 * usize::from(p + 16 < k)));
+                    let (x, y) = (
+                        load(at(p), 16 * usize::from(p < k)),
+                        load(at(p + 16), 16 * usize::from(p + 16 < k)),
+                    );
                     split(x, y, out.add((v * tiles + i) * PARTS + row * 2 * WIDTH));
                 }
             }
@@ -293,7 +299,13 @@ unsafe fn panel_sums(
         let k = (k - first * DEPTH).min(CHUNK * DEPTH);
         // SAFETY: the panel has k rows from there on; lengths as asserted.
         unsafe {
-            split_panel(t.b.wrapping_add(first * DEPTH * t.b_step), t.b_step, k, vectors, panel_parts.as_mut_ptr());
+            split_panel(
+                t.b.wrapping_add(first * DEPTH * t.b_step),
+                t.b_step,
+                k,
+                vectors,
+                panel_parts.as_mut_ptr(),
+            );
             for tile in 0..height {
                 for v in 0..vectors {
                     multiply_tiles(
@@ -340,7 +352,13 @@ unsafe fn finish(block: &Block, a: &ASource, rows: Rows, panel: usize, sums: &[f
                     (kernels.finish)(&t, sums[row * PANEL..].as_ptr(), 1, PANEL);
                 } else {
                     let x = gather(a, (line, first, rows), i, row, block.step, copy);
-                    single(&Tile { a: &x, row_stride: 1, segs: 1, len: block.step.segs * block.step.len, ..t });
+                    single(&Tile {
+                        a: &x,
+                        row_stride: 1,
+                        segs: 1,
+                        len: block.step.segs * block.step.len,
+                        ..t
+                    });
                 }
                 block.activate(&t, 1);
             }

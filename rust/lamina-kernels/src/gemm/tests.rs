@@ -253,6 +253,73 @@ fn nan_and_infinity_go_through() {
     }
 }
 
+/// Large products, by AMX where there is AMX, have the rows of small ones, which never are AMX's: where numbers are not
+/// finite or too large for bf16, and as nearly as they may where they are.
+#[test]
+fn rows_that_are_not_finite_are_those_of_fma() {
+    let (m, k, n) = (70, 100, 37);
+    for isa in Isa::available() {
+        for seed in 0..8 {
+            let (mut a, mut b) = (values(m * k, seed), values(k * n, seed + 10));
+            let odd = [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MAX, f32::MIN, 3.4e38];
+            a[(seed as usize * 9 + 3) * k + 40] = odd[seed as usize % 6];
+            a[(seed as usize * 9 + 4) * k + 99] = odd[(seed as usize + 1) % 6];
+            if seed > 5 {
+                b[50 * n + 36] = odd[seed as usize - 6];
+            }
+            let mut packed = vec![0.0; packed_b_len(isa, k, n)];
+            pack_b(isa, MatRef::row_major(&b, k, n), &mut packed);
+            let b = B::Packed { data: &packed, k, n };
+            let run = |rows: &[f32]| {
+                let mut c = vec![0.0; rows.len() / k * n];
+                let a = MatRef::row_major(rows, rows.len() / k, k);
+                gemm(isa, a, b, &mut c, n, false, &Epilogue::act(Act::Relu));
+                c
+            };
+            let all = run(&a);
+            for (row, c) in a.chunks(k).zip(all.chunks(n)) {
+                for (one, c) in run(row).into_iter().zip(c) {
+                    let finite = one.is_finite() && one.abs() < 1e30;
+                    let same = if finite { (one - c).abs() < 2e-5 } else { one.to_bits() == c.to_bits() };
+                    assert!(same || (one.is_nan() && c.is_nan()), "{} {seed}: {one} {c}", isa.name());
+                }
+            }
+        }
+    }
+}
+
+/// Three parts hold all 24 bits, over the whole range but its lowest end: the error is that of a sum in float32.
+#[test]
+fn large_products_keep_all_bits() {
+    let (m, k, n) = (64, 64, 32);
+    for isa in Isa::available() {
+        for scale in [1e-24f32, 1e-3, 1.0, 1e15] {
+            // One element of k each: the product is exact but for its last rounding.
+            let a: Vec<f32> = values(m * k, 1)
+                .iter()
+                .enumerate()
+                .map(|(i, v)| if i % k == i / k { v * scale } else { 0.0 })
+                .collect();
+            let b = values(k * n, 2);
+            let mut c = vec![0.0; m * n];
+            gemm(
+                isa,
+                MatRef::row_major(&a, m, k),
+                B::Plain(MatRef::row_major(&b, k, n)),
+                &mut c,
+                n,
+                false,
+                &Epilogue::none(),
+            );
+            for (i, c) in c.iter().enumerate() {
+                let exact = f64::from(a[i / n * k + i / n]) * f64::from(b[i]);
+                let error = (f64::from(*c) - exact).abs() / exact.abs().max(f64::from(scale) * 1e-6);
+                assert!(error < 1.5e-7, "{} {scale:e} at {i}: {c:e} for {exact:e}", isa.name());
+            }
+        }
+    }
+}
+
 #[test]
 fn bits_do_not_depend_on_rows_or_threads() {
     let _guard = crate::threads::test_lock();
@@ -267,7 +334,9 @@ fn bits_do_not_depend_on_rows_or_threads() {
                 assert!(compute(isa, big) == one, "{threads} threads");
             }
             crate::threads::set_num_threads(0);
-            for m in [1, 2, 3, 6, 13, 40] {
+            // AMX rounds in another way, and takes many rows only.
+            let rows = if amx_pays(isa, m, k, n) { [64, 65, 79, 96, 127] } else { [1, 2, 6, 13, 40] };
+            for m in rows {
                 let few = compute(isa, Case { m, ..big });
                 assert!(few[..] == one[..m * n], "{m} rows");
             }
@@ -314,6 +383,17 @@ proptest! {
             check(isa, Case {
                 m, k, n, pad, ta: bit(0), tb: bit(1), packed: bit(2), accumulate: bit(3), bias: bit(4),
                 residual: bit(5), act: Act::Relu,
+            });
+        }
+    }
+
+    #[test]
+    fn any_large_shape(m in 64usize..150, k in 64usize..200, n in 32usize..110, flags in 0u8..64) {
+        let bit = |i: u8| flags >> i & 1 == 1;
+        for isa in Isa::available() {
+            check(isa, Case {
+                m, k, n, pad: usize::from(bit(0)), ta: bit(0), tb: bit(1), packed: bit(2), accumulate: bit(3),
+                bias: bit(4), residual: bit(5), act: if bit(0) { Act::Relu } else { Act::Tanh },
             });
         }
     }
