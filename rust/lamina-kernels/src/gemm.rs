@@ -116,9 +116,10 @@ const BLOCK_LEN: usize = 100 << 10;
 const STRIP_ROWS: usize = 256;
 const STRIP_PANELS: usize = 4;
 
-/// Rows of a tile of AMX, and those of a block that it multiplies: the taller, the fewer times B is split.
+/// Rows of a tile of AMX, and rows and elements of A of a block that it multiplies: the taller, the fewer times B is split.
 pub(crate) const AMX_ROWS: usize = 16;
 pub(crate) const AMX_BLOCK_ROWS: usize = 256;
+const AMX_BLOCK_LEN: usize = 160 << 10;
 
 /// Nanoseconds of work under which waking a thread does not pay.
 const TASK_NS: usize = 10_000;
@@ -204,6 +205,11 @@ pub(crate) fn grid(
     (rows, cols)
 }
 
+/// The most tasks for each thread: each task of AMX splits its A and its B for itself.
+pub(crate) fn tasks_each(amx: bool) -> usize {
+    if amx { 1 } else { 4 }
+}
+
 /// Part `i` of `n`, as even as can be, each stretch of parts as even too: `(first, count)`.
 pub(crate) fn part(len: usize, n: usize, i: usize) -> (usize, usize) {
     let first = i * len / n;
@@ -226,7 +232,7 @@ fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
     let (m, k, n) = (a.rows, b.k, out.cols);
     let b = b.by_amx(a.col_stride == 1 && amx_pays(isa, m, k, n));
     let height = if b.amx { AMX_ROWS } else { kernels.rows };
-    let (most, each) = if b.amx { (AMX_BLOCK_ROWS, 2) } else { (BLOCK_ROWS, 4) };
+    let (most, len) = if b.amx { (AMX_BLOCK_ROWS, AMX_BLOCK_LEN) } else { (BLOCK_ROWS, BLOCK_LEN) };
     let b = Right::Panels(b);
     let tiles = m.div_ceil(height);
     let panels = n.div_ceil(kernels.panel);
@@ -234,12 +240,12 @@ fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
     if tiles == 1 && work < 2 * TASK_NS {
         return row_block(isa, a, &b, ldc, out, (0, m, 1), 0..panels);
     }
-    let block = (BLOCK_LEN / k_block(k)).clamp(4 * height, most) / height;
+    let block = (len / k_block(k)).clamp(4 * height, most) / height;
     // Few rows take several panels at once: borders stand between those.
     let wide = kernels.by_rows_wide.get(m - 1).copied().unwrap_or_default().iter().map(|option| option.0);
     let unit = wide.filter(|count| panels >= count * threads::num_threads()).max().unwrap_or(1);
     let units = panels.div_ceil(unit);
-    let (row_blocks, mut col_blocks) = grid(tiles, block, units, work, each);
+    let (row_blocks, mut col_blocks) = grid(tiles, block, units, work, tasks_each(b.amx()));
     if k > k_block(k) {
         col_blocks = col_blocks.max(panels.div_ceil(BLOCK_PANELS)).min(units);
     }

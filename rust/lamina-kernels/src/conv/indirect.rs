@@ -6,7 +6,7 @@ use crate::epilogue::Epilogue;
 use crate::gemm::tile::{kernels, split};
 use crate::gemm::{
     AMX_BLOCK_ROWS, ASource, Output, Panels, Partial, Rows, Step, amx_pays, grid, k_block, multiply_block,
-    packed_b_len, part, run_tasks, work_ns,
+    packed_b_len, part, run_tasks, tasks_each, work_ns,
 };
 use crate::{Isa, scratch};
 use std::mem::MaybeUninit;
@@ -105,9 +105,9 @@ impl Indirect {
         let kernels = kernels(self.isa);
         let panels = self.outputs.div_ceil(kernels.panel) * self.groups;
         let work = work_ns(rows * self.windows.cols, self.outputs, self.k()) * self.groups;
-        let (pixels, each) = if self.amx() { (AMX_BLOCK_ROWS, 2) } else { (BLOCK_PIXELS, 4) };
+        let pixels = if self.amx() { AMX_BLOCK_ROWS } else { BLOCK_PIXELS };
         let block = pixels.div_ceil(self.windows.cols);
-        let (row_blocks, col_blocks) = grid(rows, block, panels, work, each);
+        let (row_blocks, col_blocks) = grid(rows, block, panels, work, tasks_each(self.amx()));
         let task = |t: usize| {
             let (row, count) = part(rows, row_blocks, t / col_blocks);
             let (panel, panels) = part(panels, col_blocks, t % col_blocks);
