@@ -16,7 +16,7 @@ pub use filter::ConvGradFilter;
 
 use crate::Isa;
 use crate::epilogue::Epilogue;
-use crate::gemm::{B, MatRef, gemm, pack_b_rows, packed_b_len};
+use crate::gemm::{MatRef, Packing, gemm, pack_b_rows, packed_b_len};
 use crate::winograd::{self, Winograd};
 use indirect::{Indirect, Lattice};
 use window::{Image, Tap};
@@ -173,7 +173,7 @@ pub struct ConvForward {
 #[derive(Clone, Debug)]
 enum Kind {
     /// One plain multiply.
-    Pointwise,
+    Pointwise(Packing),
     Indirect(Indirect),
     Winograd(Winograd),
 }
@@ -191,7 +191,9 @@ impl ConvForward {
         let g = *geometry;
         let kind = match algorithm {
             Algorithm::Winograd(minimal) => Kind::Winograd(Winograd::new(isa, geometry, minimal)),
-            Algorithm::Direct if g.pointwise() => Kind::Pointwise,
+            Algorithm::Direct if g.pointwise() => {
+                Kind::Pointwise(Packing::new(isa, g.n * g.h * g.w, g.c, g.co))
+            }
             Algorithm::Direct => {
                 let image = Image { n: g.n, h: g.h, w: g.w, c: g.c };
                 let lattice =
@@ -204,11 +206,16 @@ impl ConvForward {
 
     /// Elements of the packed filter.
     pub fn packed_len(&self) -> usize {
-        if let Kind::Winograd(winograd) = &self.kind {
-            return winograd.packed_len();
+        match &self.kind {
+            Kind::Winograd(winograd) => winograd.packed_len(),
+            Kind::Pointwise(packing) => packing.packed_len(),
+            Kind::Indirect(indirect) => indirect.packed_len(),
         }
-        let Conv2d { kh, kw, c, co, groups, .. } = self.geometry;
-        groups * packed_b_len(self.isa, kh * kw * (c / groups), co / groups)
+    }
+
+    /// Whether the filter is packed in another way than for other sizes of the batch.
+    pub fn packs_parts(&self) -> bool {
+        matches!(&self.kind, Kind::Pointwise(packing) if packing.in_parts())
     }
 
     /// Packs a filter `[kh, kw, c / groups, co]`; panics on other lengths.
@@ -216,8 +223,10 @@ impl ConvForward {
         let g = &self.geometry;
         assert_eq!(hwio.len(), g.filter_len(), "the filter has kh * kw * c / groups * co elements");
         assert_eq!(out.len(), self.packed_len(), "the packed filter has packed_len elements");
-        if let Kind::Winograd(winograd) = &self.kind {
-            return winograd.pack(hwio, out);
+        match &self.kind {
+            Kind::Winograd(winograd) => return winograd.pack(hwio, out),
+            Kind::Pointwise(packing) => return packing.pack(MatRef::row_major(hwio, g.c, g.co), out),
+            Kind::Indirect(_) => {}
         }
         let (k, cols) = (g.kh * g.kw * (g.c / g.groups), g.co / g.groups);
         let each = packed_b_len(self.isa, k, cols);
@@ -237,9 +246,9 @@ impl ConvForward {
         match &self.kind {
             Kind::Winograd(winograd) => winograd.run(x, packed, y, ep),
             Kind::Indirect(indirect) => indirect.run(x, packed, y, ep),
-            Kind::Pointwise => {
-                let b = B::Packed { data: packed, k: g.c, n: g.co };
-                gemm(self.isa, MatRef::row_major(x, g.n * g.h * g.w, g.c), b, y, g.co, false, ep);
+            Kind::Pointwise(packing) => {
+                let x = MatRef::row_major(x, g.n * g.h * g.w, g.c);
+                gemm(self.isa, x, packing.operand(packed), y, g.co, false, ep);
             }
         }
     }
@@ -282,6 +291,17 @@ impl ConvGradInput {
         ConvGradInput { isa, geometry: g, phases, mirrored: None }
     }
 
+    /// Of the one plain multiply.
+    fn packing(&self) -> Packing {
+        let g = &self.geometry;
+        Packing::new(self.isa, g.n * g.h * g.w, g.co, g.c)
+    }
+
+    /// As [`ConvForward::packs_parts`].
+    pub fn packs_parts(&self) -> bool {
+        self.geometry.pointwise() && self.mirrored.is_none() && self.packing().in_parts()
+    }
+
     /// Elements of the packed filter.
     pub fn packed_len(&self) -> usize {
         let g = &self.geometry;
@@ -289,7 +309,7 @@ impl ConvGradInput {
             return mirrored.packed_len();
         }
         match self.phases[..] {
-            [] if g.pointwise() => packed_b_len(self.isa, g.co, g.c),
+            [] if g.pointwise() => self.packing().packed_len(),
             _ => self.phases.iter().map(Indirect::packed_len).sum(),
         }
     }
@@ -314,7 +334,7 @@ impl ConvGradInput {
             });
         }
         if g.pointwise() {
-            return pack_b_rows(self.isa, MatRef::transposed(hwio, g.co, g.c), g.co, 0, out);
+            return self.packing().pack(MatRef::transposed(hwio, g.co, g.c), out);
         }
         let mut rest = out;
         for phase in &self.phases {
@@ -348,9 +368,8 @@ impl ConvGradInput {
             return mirrored.run(dy, packed, dx, &Epilogue::none());
         }
         if g.pointwise() {
-            let b = B::Packed { data: packed, k: g.co, n: g.c };
             let a = MatRef::row_major(dy, g.n * g.h * g.w, g.co);
-            return gemm(self.isa, a, b, dx, g.c, false, &Epilogue::none());
+            return gemm(self.isa, a, self.packing().operand(packed), dx, g.c, false, &Epilogue::none());
         }
         let mut start = 0;
         for phase in &self.phases {

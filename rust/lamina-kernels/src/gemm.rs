@@ -66,6 +66,11 @@ impl<'a, T> MatRef<'a, T> {
         }
     }
 
+    /// Whether elements of a row or of a column lie side by side.
+    fn contiguous(&self) -> bool {
+        self.row_stride == 1 || self.col_stride == 1
+    }
+
     fn check(&self) {
         let last = |n: usize, stride: usize| n.saturating_sub(1) * stride;
         assert!(
@@ -93,14 +98,69 @@ pub enum B<'a> {
         /// Columns of B.
         n: usize,
     },
+    /// As a [`Packing`] laid it out in parts, for AMX.
+    Parts {
+        /// As many elements as the packing has.
+        data: &'a [f32],
+        /// Rows of B.
+        k: usize,
+        /// Columns of B.
+        n: usize,
+    },
     /// As it lies in memory.
     Plain(MatRef<'a>),
+}
+
+/// How the right operand of a multiply of so many rows is packed: in panels, or in parts for AMX where that pays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Packing {
+    isa: Isa,
+    k: usize,
+    n: usize,
+    parts: bool,
+}
+
+impl Packing {
+    /// For an A of `m x k` and a B of `k x n`.
+    pub fn new(isa: Isa, m: usize, k: usize, n: usize) -> Self {
+        Packing { isa, k, n, parts: amx_pays(isa, m, k, n) }
+    }
+
+    /// Whether B is split into parts: what is packed for other numbers of rows may not be.
+    pub fn in_parts(&self) -> bool {
+        self.parts
+    }
+
+    /// Elements of the packed matrix.
+    pub fn packed_len(&self) -> usize {
+        #[cfg(target_arch = "x86_64")]
+        if self.parts {
+            return amx::parts::len(self.k, self.n);
+        }
+        packed_b_len(self.isa, self.k, self.n)
+    }
+
+    /// Packs B; panics where a length or a dimension is another one.
+    pub fn pack(&self, b: MatRef, out: &mut [f32]) {
+        assert_eq!((b.rows, b.cols), (self.k, self.n), "B is packed for other dimensions");
+        #[cfg(target_arch = "x86_64")]
+        if self.parts {
+            return amx::parts::pack(self.isa, b, out);
+        }
+        pack_b(self.isa, b, out);
+    }
+
+    /// What was packed, as an operand.
+    pub fn operand<'a>(&self, data: &'a [f32]) -> B<'a> {
+        let Packing { k, n, .. } = *self;
+        if self.parts { B::Parts { data, k, n } } else { B::Packed { data, k, n } }
+    }
 }
 
 impl B<'_> {
     fn dims(&self) -> (usize, usize) {
         match self {
-            B::Packed { k, n, .. } => (*k, *n),
+            B::Packed { k, n, .. } | B::Parts { k, n, .. } => (*k, *n),
             B::Plain(b) => (b.rows, b.cols),
         }
     }
@@ -144,6 +204,23 @@ pub fn gemm(isa: Isa, a: MatRef, b: B, c: &mut [f32], ldc: usize, accumulate: bo
             assert_eq!(data.len(), packed_b_len(isa, k, n), "a packed B of another size or instruction set");
             multiply(isa, a, Panels::packed(isa, data, k, n), ldc, &out);
         }
+        B::Parts { data, .. } => {
+            #[cfg(not(target_arch = "x86_64"))]
+            unreachable!("no packing is in parts, {} elements", data.len());
+            #[cfg(target_arch = "x86_64")]
+            {
+                assert_eq!(isa.level(), Level::Amx, "a B in parts for another instruction set");
+                assert_eq!(data.len(), amx::parts::len(k, n), "a B in parts of another size");
+                let parts = Panels::parts(isa, data, k, n);
+                if !a.contiguous() {
+                    return scratch::with(m * k, |copy: &mut [f32]| {
+                        pack::copy_a(a, 0, m, 0, k, k, copy);
+                        multiply(isa, MatRef::row_major(copy, m, k), parts, ldc, &out);
+                    });
+                }
+                multiply(isa, a, parts, ldc, &out);
+            }
+        }
         B::Plain(b) => {
             b.check();
             let kernels = kernels(isa);
@@ -172,7 +249,8 @@ pub fn gemm(isa: Isa, a: MatRef, b: B, c: &mut [f32], ldc: usize, accumulate: bo
 /// Whether a product of such dimensions is faster by AMX. A matter of the whole product, not of one task's part of it:
 /// the bits of a row follow from it.
 pub(crate) fn amx_pays(isa: Isa, m: usize, k: usize, n: usize) -> bool {
-    isa.level() == Level::Amx && m >= 4 * AMX_ROWS && k >= 64 && n >= 32
+    // A is split once for all columns, B once for all rows of a block, and sums are written once for all of k.
+    isa.level() == Level::Amx && m >= 4 * AMX_ROWS && k * n >= 64 * (k + n)
 }
 
 /// How a multiply is cut into tasks: `(row blocks, column blocks)`, as many tasks for each thread where that can be, up
@@ -230,7 +308,7 @@ pub(crate) fn work_ns(m: usize, n: usize, k: usize) -> usize {
 fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
     let kernels = kernels(isa);
     let (m, k, n) = (a.rows, b.k, out.cols);
-    let b = b.by_amx(a.col_stride == 1 && amx_pays(isa, m, k, n));
+    let b = if b.parts { b } else { b.by_amx(a.contiguous() && amx_pays(isa, m, k, n)) };
     let height = if b.amx { AMX_ROWS } else { kernels.rows };
     let (most, len) = if b.amx { (AMX_BLOCK_ROWS, AMX_BLOCK_LEN) } else { (BLOCK_ROWS, BLOCK_LEN) };
     let b = Right::Panels(b);
@@ -267,7 +345,7 @@ fn strips(isa: Isa, a: MatRef, b: MatRef, ldc: usize, out: &Output) {
     let kernels = kernels(isa);
     let panels = b.cols.div_ceil(kernels.panel);
     let work = work_ns(a.rows, b.cols, b.rows);
-    let amx = a.col_stride == 1 && amx_pays(isa, a.rows, b.rows, b.cols);
+    let amx = a.contiguous() && amx_pays(isa, a.rows, b.rows, b.cols);
     let (height, most) = if amx { (AMX_ROWS, 2 * STRIP_PANELS) } else { (kernels.rows, STRIP_PANELS) };
     let want = (work / TASK_NS).clamp(1, if amx { 1 } else { 2 } * threads::num_threads());
     let parts = panels.div_ceil(most).max(want).min(panels);

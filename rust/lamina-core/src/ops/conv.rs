@@ -214,9 +214,12 @@ impl OpDef for Conv {
             let (x, kernel, fused) = (call.input(0), call.input(1), epilogue.kernel(call, 2));
             plan.run(x, kernel, call.output(0), &fused);
         })
-        .pack(1, bytes, pack_key((Role::Output, algorithm), &g), move |call| {
-            packer.pack(call.input(0), call.output(0))
-        })
+        .pack(
+            1,
+            bytes,
+            pack_key((Role::Output, algorithm, packer.packs_parts()), &g),
+            move |call| packer.pack(call.input(0), call.output(0)),
+        )
     }
 
     fn problems() -> Vec<Problem> {
@@ -374,7 +377,7 @@ impl OpDef for ConvGradInput {
         Lowering::kernel(self.name(), flops(&g), move |call| {
             plan.run(call.input(0), call.input(1), call.output(0))
         })
-        .pack(1, bytes, pack_key((Role::Input, algorithm), &g), move |call| {
+        .pack(1, bytes, pack_key((Role::Input, algorithm, packer.packs_parts()), &g), move |call| {
             packer.pack(call.input(0), call.output(0))
         })
     }

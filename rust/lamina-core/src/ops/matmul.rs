@@ -249,17 +249,17 @@ impl OpDef for MatMul {
         if !single || !cx.is_static[1] {
             return Lowering::kernel("matmul", flops, plain);
         }
+        let packing = gemm::Packing::new(isa, m, k, n);
         let lowering = Lowering::kernel("matmul", flops, move |call| {
             let a = view(call.input::<f32>(0), m, k, ta);
-            let b = B::Packed { data: call.input::<f32>(1), k, n };
+            let b = packing.operand(call.input(1));
             let fused = epilogue.kernel(call, 2);
             gemm::gemm(isa, a, b, call.output(0), n, false, &fused);
         });
         // One buffer may be read as matrices of several shapes.
-        let key = (k as u64) << 1 | tb as u64;
-        lowering.pack(1, gemm::packed_b_len(isa, k, n) * 4, key, move |call| {
-            let b = call.input::<f32>(0);
-            gemm::pack_b(isa, view(b, k, n, tb), call.output::<f32>(0));
+        let key = (k as u64) << 2 | u64::from(packing.in_parts()) << 1 | u64::from(tb);
+        lowering.pack(1, packing.packed_len() * 4, key, move |call| {
+            packing.pack(view(call.input(0), k, n, tb), call.output(0));
         })
     }
 

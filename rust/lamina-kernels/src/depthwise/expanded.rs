@@ -9,7 +9,9 @@ use super::{DepthwiseForward, multiplier};
 use crate::conv::Conv2d;
 use crate::epilogue::Epilogue;
 use crate::gemm::tile::kernels;
-use crate::gemm::{ASource, Output, Panels, Rows, Step, k_block, multiply_block, packed_b_len};
+use crate::gemm::{
+    ASource, MatRef, Output, Panels, Rows, Step, k_block, multiply_block, pack_b, packed_b_len,
+};
 use crate::threads::{self, SharedMut};
 use crate::{Isa, scratch};
 use std::ops::Range;
@@ -70,9 +72,14 @@ impl Expanded {
         Expanded { isa, pointwise: *pointwise, lanes, rows, depthwise }
     }
 
-    /// Elements of the packed pointwise filter, which [`ConvForward::pack`](crate::conv::ConvForward::pack) makes.
+    /// Elements of the packed pointwise filter.
     pub fn packed_len(&self) -> usize {
         packed_b_len(self.isa, self.pointwise.c, self.pointwise.co)
+    }
+
+    /// Packs the pointwise filter `[c, e]`; panics on other lengths.
+    pub fn pack(&self, filter: &[f32], out: &mut [f32]) {
+        pack_b(self.isa, MatRef::row_major(filter, self.pointwise.c, self.pointwise.co), out);
     }
 
     /// Computes `y` `[n, oh, ow, e]` from `x` `[n, h, w, c]`: `expand` follows the multiply by the packed pointwise

@@ -59,6 +59,8 @@ fn check_expanded(isa: Isa, g: &Conv2d, c: usize, act: Act) {
     pointwise.run(&x, &packed, &mut middle, &before);
     DepthwiseForward::new(isa, g).run(&middle, &filter, &mut want, &after);
     let expanded = Expanded::new(isa, &first, g);
+    packed.resize(expanded.packed_len(), 0.0);
+    expanded.pack(&kernel, &mut packed);
     expanded.run(&x, &packed, &before, &filter, &mut got, &after);
     assert!(got == want, "{} {g:?} {c} {act:?}", isa.name());
 }

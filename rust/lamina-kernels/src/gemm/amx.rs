@@ -11,9 +11,12 @@
 //! Parts and sums below 1.2e-38 count as zero, as AMX has it: what is below 1e-31 loses bits. Infinities, NaN and numbers
 //! that bf16 rounds to infinity leave a sum that is not finite: such rows are taken again by FMA.
 
+pub(super) mod parts;
+
 use super::block::{ASource, Block, Rows, Step};
 use super::tile::Tile;
 use crate::scratch;
+use parts::{join, split_columns, split_panel, split_row};
 use std::arch::asm;
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -60,12 +63,20 @@ impl Drop for Registers {
     }
 }
 
-/// One tile of sums, `PANEL` floats from row to row, by `count` tiles along k; onto zero where `first`.
+/// One tile of sums, `PANEL` floats from row to row, by `count` tiles along k, B's `vectors` tiles apart; onto zero where
+/// `first`.
 ///
 /// # Safety
 /// [`Registers`] are set up; `a` and `b` hold the parts of `count` tiles, `c` a tile.
 #[inline]
-unsafe fn multiply_tiles(a: *const u16, b: *const u16, count: usize, c: *mut f32, first: bool) {
+unsafe fn multiply_tiles(
+    a: *const u16,
+    b: *const u16,
+    vectors: usize,
+    count: usize,
+    c: *mut f32,
+    first: bool,
+) {
     // SAFETY: the caller's contract.
     unsafe {
         asm!(
@@ -90,103 +101,20 @@ unsafe fn multiply_tiles(a: *const u16, b: *const u16, count: usize, c: *mut f32
             "tdpbf16ps tmm0, tmm1, tmm3",
             "tdpbf16ps tmm0, tmm1, tmm2",
             "add {a}, 3072",
-            "add {b}, 3072",
+            "add {b}, {b_step}",
             "dec {count}",
             "jnz 2b",
             "tilestored [{c}+2*{s}], tmm0",
             a = inout(reg) a => _,
             b = inout(reg) b => _,
             count = inout(reg) count => _,
+            b_step = in(reg) vectors * PARTS * 2,
             c = in(reg) c,
             s = in(reg) 64usize,
             first = in(reg) u32::from(first),
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             options(nostack),
         );
-    }
-}
-
-/// Splits 32 numbers, two vectors, into their parts: bf16 number `2 i` of a part comes from lane i of `x`, number
-/// `2 i + 1` from lane i of `y`.
-///
-/// # Safety
-/// `out` has room for the first 32 numbers of each part, a tile apart, and is aligned to a cache line.
-#[target_feature(enable = "avx512f,avx512bw")]
-#[inline]
-unsafe fn split(x: __m512, y: __m512, out: *mut u16) {
-    let (half, high) = (_mm512_set1_epi32(0x8000), _mm512_set1_epi32(0xffff_0000_u32 as i32));
-    let up = |v: __m512| _mm512_add_epi32(_mm512_castps_si512(v), half);
-    let kept = |r: __m512i| _mm512_castsi512_ps(_mm512_and_si512(r, high));
-    let pairs =
-        |x: __m512i, y: __m512i| _mm512_ternarylogic_epi32::<0xCA>(high, y, _mm512_srli_epi32::<16>(x));
-    let (mut x, mut y) = (x, y);
-    for part in 0..2 {
-        let (xr, yr) = (up(x), up(y));
-        // SAFETY: the caller's contract.
-        unsafe { _mm512_store_si512(out.add(part * TILE).cast(), pairs(xr, yr)) };
-        (x, y) = (_mm512_sub_ps(x, kept(xr)), _mm512_sub_ps(y, kept(yr)));
-    }
-    // What is left has eight bits.
-    let last = pairs(_mm512_castps_si512(x), _mm512_castps_si512(y));
-    // SAFETY: as above.
-    unsafe { _mm512_store_si512(out.add(2 * TILE).cast(), last) };
-}
-
-/// The first `n` lanes of what lies at `p`, the others zero.
-///
-/// # Safety
-/// `p` is valid for `min(n, 16)` reads.
-#[target_feature(enable = "avx512f")]
-#[inline]
-unsafe fn load(p: *const f32, n: usize) -> __m512 {
-    if n >= 16 {
-        // SAFETY: the caller's contract.
-        unsafe { _mm512_loadu_ps(p) }
-    } else {
-        // SAFETY: as above; lanes that are masked off are not read.
-        unsafe { _mm512_maskz_loadu_ps((1u16 << n).wrapping_sub(1), p) }
-    }
-}
-
-/// Splits a row of A, `k` numbers, into row `row` of tiles that follow each other. In a tile, number i stands beside
-/// number i + 16: so it does in [`split_panel`].
-///
-/// # Safety
-/// `x` is valid for `k` reads, `out` for `k / 32` tiles, rounded up.
-#[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn split_row(x: *const f32, k: usize, out: *mut u16) {
-    for i in 0..k.div_ceil(DEPTH) {
-        let (at, left) = (x.wrapping_add(i * DEPTH), k - i * DEPTH);
-        // SAFETY: the caller's contract.
-        unsafe {
-            split(load(at, left), load(at.wrapping_add(16), left.saturating_sub(16)), out.add(i * PARTS))
-        };
-    }
-}
-
-/// Splits `k` rows of a panel, `step` numbers from one to the next, `vectors` of them wide, into `k / 32` tiles for each
-/// vector, one vector's after the other's.
-///
-/// # Safety
-/// The panel has such rows, `out` room for the tiles.
-#[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn split_panel(b: *const f32, step: usize, k: usize, vectors: usize, out: *mut u16) {
-    let tiles = k.div_ceil(DEPTH);
-    for i in 0..tiles {
-        for row in 0..16 {
-            for v in 0..vectors {
-                let p = i * DEPTH + row;
-                let at = |p: usize| b.wrapping_add(p * step + v * WIDTH);
-                // SAFETY: the caller's contract; rows from k on are not read.
-                unsafe {
-                    let (x, y) = (
-                        load(at(p), 16 * usize::from(p < k)),
-                        load(at(p + 16), 16 * usize::from(p + 16 < k)),
-                    );
-                    split(x, y, out.add((v * tiles + i) * PARTS + row * 2 * WIDTH));
-                }
-            }
-        }
     }
 }
 
@@ -226,9 +154,16 @@ unsafe fn gather(
             ASource::Rows { table, segs, seg0, off } => {
                 table.get_unchecked((row - i) * segs + (seg0 + seg) * rows + i).wrapping_add(*off)
             }
-            ASource::Packed { .. } | ASource::Columns { .. } => unreachable!("A lies by columns"),
+            ASource::Columns { .. } | ASource::Packed { .. } => std::ptr::null(),
         }
     };
+    if let ASource::Columns { starts, step, off } = a {
+        for (p, x) in copy.iter_mut().enumerate() {
+            // SAFETY: the caller's contract.
+            *x = unsafe { *starts[0].wrapping_add(off + row + p * step) };
+        }
+        return copy.as_ptr();
+    }
     if step.segs == 1 {
         return segment(0);
     }
@@ -239,7 +174,15 @@ unsafe fn gather(
     copy.as_ptr()
 }
 
-/// [`multiply_block`](super::multiply_block) where AMX pays and A lies by rows.
+impl Block<'_> {
+    /// The parts of a panel, from the step's k on.
+    fn parts(&self, panel: usize) -> *const u16 {
+        let vectors = if self.narrow(panel) { 1 } else { 2 };
+        self.b.parts_of(panel).wrapping_add(self.step.k0 / DEPTH * vectors * PARTS)
+    }
+}
+
+/// [`multiply_block`](super::multiply_block) where AMX pays.
 ///
 /// # Safety
 /// As there, and [`Level::Amx`](crate::isa::Level::Amx) is proven.
@@ -252,14 +195,25 @@ pub(super) unsafe fn multiply(block: &Block, a: &ASource, rows: Rows, columns: R
     let _registers = unsafe { Registers::new() };
     scratch::with(k, |copy: &mut [f32]| {
         scratch::with(height * depth * PARTS, |parts: &mut [u16]| {
-            for (line, first, rows) in rows.tiles() {
-                for i in 0..rows {
-                    let row = line * line_rows + first + i;
-                    let tile = &mut parts[row / HEIGHT * depth * PARTS..][..depth * PARTS];
-                    // SAFETY: the caller's contract, and the level.
+            if let ASource::Columns { starts, step, off } = a {
+                for (tile, parts) in parts.chunks_exact_mut(depth * PARTS).enumerate() {
+                    let rows = HEIGHT.min(rows.offsets.len() - tile * HEIGHT);
+                    // SAFETY: as above; a tile has room for k.
                     unsafe {
-                        let x = gather(a, (line, first, rows), i, row, step, copy);
-                        split_row(x, k, tile.as_mut_ptr().add(row % HEIGHT * DEPTH));
+                        let x = starts[0].wrapping_add(off + tile * HEIGHT);
+                        split_columns(x, *step, k, rows, parts.as_mut_ptr());
+                    }
+                }
+            } else {
+                for (line, first, rows) in rows.tiles() {
+                    for i in 0..rows {
+                        let row = line * line_rows + first + i;
+                        let tile = &mut parts[row / HEIGHT * depth * PARTS..][..depth * PARTS];
+                        // SAFETY: as above.
+                        unsafe {
+                            let x = gather(a, (line, first, rows), i, row, step, copy);
+                            split_row(x, k, tile.as_mut_ptr().add(row % HEIGHT * DEPTH));
+                        }
                     }
                 }
             }
@@ -292,25 +246,27 @@ unsafe fn panel_sums(
 ) {
     let t = block.tile(panel);
     let (depth, vectors) = (k.div_ceil(DEPTH), if block.narrow(panel) { 1 } else { 2 });
+    let ready = block.b.parts.then(|| block.parts(panel));
     assert!(parts.len() >= height * depth * PARTS && sums.len() >= height * HEIGHT * PANEL);
     assert!(panel_parts.len() >= vectors * CHUNK * PARTS);
     for first in (0..depth).step_by(CHUNK) {
         let count = CHUNK.min(depth - first);
         let k = (k - first * DEPTH).min(CHUNK * DEPTH);
-        // SAFETY: the panel has k rows from there on; lengths as asserted.
+        // SAFETY: the panel has k rows from there on, or their parts; lengths as asserted.
         unsafe {
-            split_panel(
-                t.b.wrapping_add(first * DEPTH * t.b_step),
-                t.b_step,
-                k,
-                vectors,
-                panel_parts.as_mut_ptr(),
-            );
+            let b = if let Some(ready) = ready {
+                ready.wrapping_add(first * vectors * PARTS)
+            } else {
+                let rows = t.b.wrapping_add(first * DEPTH * t.b_step);
+                split_panel(rows, t.b_step, k, vectors, panel_parts.as_mut_ptr());
+                panel_parts.as_ptr()
+            };
             for tile in 0..height {
                 for v in 0..vectors {
                     multiply_tiles(
                         parts.as_ptr().add((tile * depth + first) * PARTS),
-                        panel_parts.as_ptr().add(v * count * PARTS),
+                        b.add(v * PARTS),
+                        vectors,
                         count,
                         sums.as_mut_ptr().add(tile * HEIGHT * PANEL + v * WIDTH),
                         first == 0,
@@ -327,41 +283,64 @@ unsafe fn panel_sums(
 /// As for [`multiply`]; `sums` has a row of [`PANEL`] for each row.
 unsafe fn finish(block: &Block, a: &ASource, rows: Rows, panel: usize, sums: &[f32], copy: &mut [f32]) {
     let line_rows = rows.offsets.len() / rows.lines.max(1);
-    let narrow = block.narrow(panel);
-    let vectors = if narrow { 1 } else { 2 };
-    let kernels = block.kernels;
-    let single = if narrow { kernels.by_rows_narrow[0] } else { kernels.by_rows[0] };
+    let vectors = if block.narrow(panel) { 1 } else { 2 };
     let mut t = block.tile(panel);
     for (line, first, rows) in rows.tiles() {
         let start = line * line_rows + first;
-        // SAFETY: the caller's contract, for all of the below.
+        // SAFETY: a row of sums is there for each row.
         let finite = |row: usize| unsafe { finite(sums[row * PANEL..].as_ptr(), vectors) };
-        if (start..start + rows).all(finite) {
-            block.aim(&mut t, start);
+        let mut write = |row: usize, rows: usize| {
+            block.aim(&mut t, row);
+            // SAFETY: the caller's contract.
             unsafe {
-                (kernels.finish)(&t, sums[start * PANEL..].as_ptr(), rows, PANEL);
+                (block.kernels.finish)(&t, sums[row * PANEL..].as_ptr(), rows, PANEL);
                 block.activate(&t, rows);
             }
+        };
+        if (start..start + rows).all(finite) {
+            write(start, rows);
             continue;
         }
-        for i in 0..rows {
-            let row = start + i;
-            block.aim(&mut t, row);
-            unsafe {
-                if finite(row) {
-                    (kernels.finish)(&t, sums[row * PANEL..].as_ptr(), 1, PANEL);
-                } else {
+        for (i, row) in (start..start + rows).enumerate() {
+            if finite(row) {
+                write(row, 1);
+            } else {
+                // SAFETY: the caller's contract.
+                unsafe {
                     let x = gather(a, (line, first, rows), i, row, block.step, copy);
-                    single(&Tile {
-                        a: &x,
-                        row_stride: 1,
-                        segs: 1,
-                        len: block.step.segs * block.step.len,
-                        ..t
-                    });
+                    by_fma(block, x, row, panel);
                 }
-                block.activate(&t, 1);
             }
         }
     }
+}
+
+/// One row of a panel by FMA, of A at `x`.
+///
+/// # Safety
+/// As for [`multiply`]; `x` has the step's numbers.
+#[cold]
+unsafe fn by_fma(block: &Block, x: *const f32, row: usize, panel: usize) {
+    let (kernels, step) = (block.kernels, block.step);
+    let (narrow, k) = (block.narrow(panel), step.segs * step.len);
+    let kernel = if narrow { kernels.by_rows_narrow[0] } else { kernels.by_rows[0] };
+    let width = if narrow { WIDTH } else { PANEL };
+    scratch::with(if block.b.parts { k * width } else { 0 }, |joined: &mut [f32]| {
+        let mut t = Tile { a: &x, row_stride: 1, segs: 1, len: k, ..block.tile(panel) };
+        block.aim(&mut t, row);
+        if block.b.parts {
+            // SAFETY: the parts of the step's k, whole tiles of them.
+            let parts = unsafe {
+                let len = k.div_ceil(DEPTH) * width / WIDTH * PARTS;
+                std::slice::from_raw_parts(block.parts(panel), len)
+            };
+            join(parts, k, width, joined);
+            (t.b, t.b_step) = (joined.as_ptr(), width);
+        }
+        // SAFETY: the caller's contract.
+        unsafe {
+            kernel(&t);
+            block.activate(&t, 1);
+        }
+    });
 }

@@ -33,6 +33,8 @@ pub(crate) struct Panels {
     n: usize,
     /// Whether the multiply is AMX's: a matter of all its rows.
     pub amx: bool,
+    /// Whether it finds B split into parts. AMX's only.
+    pub parts: bool,
 }
 
 // SAFETY: a view of memory that only is read, shared by the tasks of one call.
@@ -52,12 +54,28 @@ impl Panels {
             k,
             n,
             amx: false,
+            parts: false,
         }
     }
 
     /// The panels, for a multiply that is AMX's or not.
     pub fn by_amx(self, amx: bool) -> Self {
         Panels { amx, ..self }
+    }
+
+    /// `data` is B in parts for AMX.
+    #[cfg(target_arch = "x86_64")]
+    pub fn parts(isa: Isa, data: &[f32], k: usize, n: usize) -> Self {
+        use super::amx::parts;
+        let panel = kernels(isa).panel;
+        debug_assert_eq!(data.len(), parts::len(k, n));
+        let base = data.as_ptr();
+        Panels { data: base, stride: parts::len(k, panel), step: 0, tail: base, k, n, amx: true, parts: true }
+    }
+
+    /// Where the parts of a panel are.
+    pub fn parts_of(&self, panel: usize) -> *const u16 {
+        self.data.wrapping_add(panel * self.stride).cast()
     }
 
     /// A row-major B read where it lies; `tail` holds its packed last `n % panel` columns.
@@ -71,6 +89,7 @@ impl Panels {
             k: b.rows,
             n: b.cols,
             amx: false,
+            parts: false,
         }
     }
 }
@@ -140,9 +159,10 @@ impl<'a> Output<'a> {
 }
 
 /// The length of the blocks that sums over `k` are cut into. It depends on nothing else: that keeps the
-/// bits of a row the same in every call, and the error of a long sum near that of a blocked one.
+/// bits of a row the same in every call, and the error of a long sum near that of a blocked one. Blocks are whole tiles of
+/// AMX.
 pub(crate) fn k_block(k: usize) -> usize {
-    if k <= 1024 { k.max(1) } else { k.div_ceil(k.div_ceil(512)).next_multiple_of(8) }
+    if k <= 1024 { k.max(1) } else { k.div_ceil(k.div_ceil(512)).next_multiple_of(32) }
 }
 
 /// The part of k that one pass runs over.
@@ -313,7 +333,7 @@ pub(crate) unsafe fn multiply_block(
     // SAFETY: the caller's contract; where AMX pays it is proven.
     unsafe {
         #[cfg(target_arch = "x86_64")]
-        if b.amx && matches!(a, ASource::Lines { .. } | ASource::Rows { .. }) {
+        if b.amx {
             return super::amx::multiply(&block, a, rows, columns);
         }
         multiply(&block, a, rows, columns);

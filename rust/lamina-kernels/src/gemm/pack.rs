@@ -185,7 +185,11 @@ pub(crate) fn copy_a(
 ) {
     for (i, out) in out.chunks_exact_mut(stride).take(rows).enumerate() {
         let start = (row0 + i) * a.row_stride + k0 * a.col_stride;
-        out[..len].copy_from_slice(&a.data[start..start + len]);
+        if a.col_stride == 1 {
+            out[..len].copy_from_slice(&a.data[start..start + len]);
+        } else {
+            out[..len].iter_mut().enumerate().for_each(|(p, x)| *x = a.data[start + p * a.col_stride]);
+        }
     }
 }
 

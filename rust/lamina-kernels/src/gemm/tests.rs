@@ -125,10 +125,12 @@ fn compute(isa: Isa, case: Case) -> Vec<f32> {
         residual: case.residual.then_some(&residual),
         act: case.act,
     };
-    let mut data = vec![f32::NAN; packed_b_len(isa, k, n)];
+    // For so many rows, or for any number of them.
+    let packing = Packing::new(isa, if pad == 0 { m } else { 0 }, k, n);
+    let mut data = vec![f32::NAN; packing.packed_len()];
     let b = if packed {
-        pack_b(isa, b, &mut data);
-        B::Packed { data: &data, k, n }
+        packing.pack(b, &mut data);
+        packing.operand(&data)
     } else {
         B::Plain(b)
     };
@@ -257,7 +259,7 @@ fn nan_and_infinity_go_through() {
 /// finite or too large for bf16, and as nearly as they may where they are.
 #[test]
 fn rows_that_are_not_finite_are_those_of_fma() {
-    let (m, k, n) = (70, 100, 37);
+    let (m, k, n) = (70, 150, 130);
     for isa in Isa::available() {
         for seed in 0..8 {
             let (mut a, mut b) = (values(m * k, seed), values(k * n, seed + 10));
@@ -265,23 +267,28 @@ fn rows_that_are_not_finite_are_those_of_fma() {
             a[(seed as usize * 9 + 3) * k + 40] = odd[seed as usize % 6];
             a[(seed as usize * 9 + 4) * k + 99] = odd[(seed as usize + 1) % 6];
             if seed > 5 {
-                b[50 * n + 36] = odd[seed as usize - 6];
+                b[50 * n + 129] = odd[seed as usize - 6];
+                b[51 * n + 6] = odd[seed as usize - 5];
             }
-            let mut packed = vec![0.0; packed_b_len(isa, k, n)];
-            pack_b(isa, MatRef::row_major(&b, k, n), &mut packed);
-            let b = B::Packed { data: &packed, k, n };
-            let run = |rows: &[f32]| {
-                let mut c = vec![0.0; rows.len() / k * n];
-                let a = MatRef::row_major(rows, rows.len() / k, k);
-                gemm(isa, a, b, &mut c, n, false, &Epilogue::act(Act::Relu));
+            let columns: Vec<f32> = (0..m * k).map(|i| a[i % m * k + i / m]).collect();
+            let run = |a: MatRef, packing: Packing| {
+                let mut packed = vec![0.0; packing.packed_len()];
+                packing.pack(MatRef::row_major(&b, k, n), &mut packed);
+                let mut c = vec![0.0; a.rows * n];
+                gemm(isa, a, packing.operand(&packed), &mut c, n, false, &Epilogue::act(Act::Relu));
                 c
             };
-            let all = run(&a);
-            for (row, c) in a.chunks(k).zip(all.chunks(n)) {
-                for (one, c) in run(row).into_iter().zip(c) {
-                    let finite = one.is_finite() && one.abs() < 1e30;
-                    let same = if finite { (one - c).abs() < 2e-5 } else { one.to_bits() == c.to_bits() };
-                    assert!(same || (one.is_nan() && c.is_nan()), "{} {seed}: {one} {c}", isa.name());
+            let panels = Packing::new(isa, 0, k, n);
+            for packing in [panels, Packing::new(isa, m, k, n)] {
+                let all = run(MatRef::row_major(&a, m, k), packing);
+                let bits = |c: &[f32]| c.iter().map(|c| c.to_bits()).collect::<Vec<_>>();
+                assert!(bits(&all) == bits(&run(MatRef::transposed(&columns, m, k), packing)));
+                for (row, c) in a.chunks(k).zip(all.chunks(n)) {
+                    for (one, c) in run(MatRef::row_major(row, 1, k), panels).into_iter().zip(c) {
+                        let finite = one.is_finite() && one.abs() < 1e30;
+                        let same = if finite { (one - c).abs() < 2e-5 } else { one == *c };
+                        assert!(same || (one.is_nan() && c.is_nan()), "{} {seed}: {one} {c}", isa.name());
+                    }
                 }
             }
         }
@@ -291,7 +298,7 @@ fn rows_that_are_not_finite_are_those_of_fma() {
 /// Three parts hold all 24 bits, over the whole range but its lowest end: the error is that of a sum in float32.
 #[test]
 fn large_products_keep_all_bits() {
-    let (m, k, n) = (64, 64, 32);
+    let (m, k, n) = (128, 128, 128);
     for isa in Isa::available() {
         for scale in [1e-24f32, 1e-3, 1.0, 1e15] {
             // One element of k each: the product is exact but for its last rounding.
@@ -388,7 +395,7 @@ proptest! {
     }
 
     #[test]
-    fn any_large_shape(m in 64usize..150, k in 64usize..200, n in 32usize..110, flags in 0u8..64) {
+    fn any_large_shape(m in 64usize..150, k in 100usize..300, n in 100usize..200, flags in 0u8..64) {
         let bit = |i: u8| flags >> i & 1 == 1;
         for isa in Isa::available() {
             check(isa, Case {

@@ -1,6 +1,6 @@
 //! A product that is used up while it is in the cache: an elementwise program over it, a few rows at a time.
 
-use super::{B, MatRef, gemm, pack_b, packed_b_len};
+use super::{MatRef, Packing, gemm};
 use crate::elementwise::{self, Access, In, Out, Program};
 use crate::epilogue::Epilogue;
 use crate::threads::{self, SharedMut};
@@ -46,9 +46,10 @@ pub fn gemm_then(
         .collect();
     assert!(outs.iter().all(|out| out.len() == total), "an output has not the product's shape");
     let rows = (TASK_LEN / n).clamp(1, m);
-    scratch::with(packed_b_len(isa, k, n), |packed: &mut [f32]| {
-        pack_b(isa, b, packed);
-        let packed = &*packed;
+    let packing = Packing::new(isa, m, k, n);
+    scratch::with(packing.packed_len(), |packed: &mut [f32]| {
+        packing.pack(b, packed);
+        let b = packing.operand(packed);
         threads::run(m.div_ceil(rows), |task| {
             let first = task * rows;
             let rows = rows.min(m - first);
@@ -56,7 +57,6 @@ pub fn gemm_then(
             let from = (first * a.row_stride).min(a.data.len());
             let part = MatRef { data: &a.data[from..], rows, ..a };
             scratch::with(len, |product: &mut [f32]| {
-                let b = B::Packed { data: packed, k, n };
                 gemm(isa, part, b, product, n, false, &Epilogue::none());
                 let product = &*product;
                 let ins: Vec<(In, Access)> = operands

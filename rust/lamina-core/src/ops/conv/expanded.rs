@@ -67,8 +67,9 @@ impl OpDef for ExpandedConv {
         let geometries = self.geometries(cx.inputs[0], cx.inputs[1], cx.inputs[2]);
         let (first, second) = geometries.expect("the shape rule was asked before");
         let plan = Expanded::new(isa, &first, &second);
-        let packer = kernels::ConvForward::new(isa, &first);
-        let (bytes, key) = (plan.packed_len() * 4, pack_key((Role::Output, Algorithm::Direct), &first));
+        let packer = plan.clone();
+        let (bytes, key) =
+            (plan.packed_len() * 4, pack_key((Role::Output, Algorithm::Direct, false), &first));
         Lowering::kernel(self.name(), flops(&first) + flops(&second), move |call| {
             let (x, packed, kernel) = (call.input(0), call.input(1), call.input(2));
             let (before, after) = (expand.kernel(call, 3), conv.kernel(call, 3 + expand.operands()));
