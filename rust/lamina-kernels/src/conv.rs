@@ -16,7 +16,7 @@ pub use filter::ConvGradFilter;
 
 use crate::Isa;
 use crate::epilogue::Epilogue;
-use crate::gemm::{MatRef, Packing, gemm, pack_b_rows, packed_b_len};
+use crate::gemm::{MatRef, Packing, gemm, pack_b_rows};
 use crate::winograd::{self, Winograd};
 use indirect::{Indirect, Lattice};
 use window::{Image, Tap};
@@ -198,7 +198,7 @@ impl ConvForward {
                 let image = Image { n: g.n, h: g.h, w: g.w, c: g.c };
                 let lattice =
                     Lattice { rows: g.oh, cols: g.ow, first: (0, 0), step: (1, 1), image: (g.oh, g.ow) };
-                Kind::Indirect(Indirect::new(isa, image, g.taps(), g.stride, g.groups, lattice, g.co))
+                Kind::Indirect(Indirect::new(isa, image, g.taps(), g.stride, g.groups, lattice, g.co, true))
             }
         };
         ConvForward { isa, geometry: g, kind }
@@ -215,7 +215,11 @@ impl ConvForward {
 
     /// Whether the filter is packed in another way than for other sizes of the batch.
     pub fn packs_parts(&self) -> bool {
-        matches!(&self.kind, Kind::Pointwise(packing) if packing.in_parts())
+        match &self.kind {
+            Kind::Winograd(_) => false,
+            Kind::Pointwise(packing) => packing.in_parts(),
+            Kind::Indirect(indirect) => indirect.packing().in_parts(),
+        }
     }
 
     /// Packs a filter `[kh, kw, c / groups, co]`; panics on other lengths.
@@ -223,17 +227,17 @@ impl ConvForward {
         let g = &self.geometry;
         assert_eq!(hwio.len(), g.filter_len(), "the filter has kh * kw * c / groups * co elements");
         assert_eq!(out.len(), self.packed_len(), "the packed filter has packed_len elements");
-        match &self.kind {
+        let packing = match &self.kind {
             Kind::Winograd(winograd) => return winograd.pack(hwio, out),
-            Kind::Pointwise(packing) => return packing.pack(MatRef::row_major(hwio, g.c, g.co), out),
-            Kind::Indirect(_) => {}
-        }
-        let (k, cols) = (g.kh * g.kw * (g.c / g.groups), g.co / g.groups);
-        let each = packed_b_len(self.isa, k, cols);
+            Kind::Pointwise(packing) => *packing,
+            Kind::Indirect(indirect) => indirect.packing(),
+        };
+        let (rows, cols) = (g.kh * g.kw * (g.c / g.groups), g.co / g.groups);
+        let each = packing.packed_len();
         for group in 0..g.groups {
             let data = &hwio[(group * cols).min(hwio.len())..];
-            let b = MatRef { data, rows: k, cols, row_stride: g.co, col_stride: 1 };
-            pack_b_rows(self.isa, b, k, 0, &mut out[group * each..][..each]);
+            let b = MatRef { data, rows, cols, row_stride: g.co, col_stride: 1 };
+            packing.pack(b, &mut out[group * each..][..each]);
         }
     }
 
@@ -285,7 +289,7 @@ impl ConvGradInput {
         let plan = |phase: Phase| {
             let Phase { first, rows, cols, taps } = phase;
             let lattice = Lattice { rows, cols, first, step: g.stride, image: (g.h, g.w) };
-            Indirect::new(isa, image, taps, (1, 1), g.groups, lattice, g.c)
+            Indirect::new(isa, image, taps, (1, 1), g.groups, lattice, g.c, false)
         };
         let phases = if g.pointwise() { Vec::new() } else { g.phases().map(plan).collect() };
         ConvGradInput { isa, geometry: g, phases, mirrored: None }

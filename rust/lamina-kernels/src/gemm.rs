@@ -150,6 +150,15 @@ impl Packing {
         pack_b(self.isa, b, out);
     }
 
+    /// What was packed, as blocks read it.
+    pub(crate) fn panels(&self, data: &[f32]) -> Panels {
+        #[cfg(target_arch = "x86_64")]
+        if self.parts {
+            return Panels::parts(self.isa, data, self.k, self.n);
+        }
+        Panels::packed(self.isa, data, self.k, self.n)
+    }
+
     /// What was packed, as an operand.
     pub fn operand<'a>(&self, data: &'a [f32]) -> B<'a> {
         let Packing { k, n, .. } = *self;
@@ -176,8 +185,11 @@ const BLOCK_LEN: usize = 100 << 10;
 const STRIP_ROWS: usize = 256;
 const STRIP_PANELS: usize = 4;
 
-/// Rows of a tile of AMX, and rows and elements of A of a block that it multiplies: the taller, the fewer times B is split.
+/// Rows of a tile of AMX, and the elements of k in one.
 pub(crate) const AMX_ROWS: usize = 16;
+pub(crate) const AMX_DEPTH: usize = 32;
+
+/// Rows and elements of A of a block that AMX multiplies.
 pub(crate) const AMX_BLOCK_ROWS: usize = 256;
 const AMX_BLOCK_LEN: usize = 160 << 10;
 
@@ -237,9 +249,10 @@ pub fn gemm(isa: Isa, a: MatRef, b: B, c: &mut [f32], ldc: usize, accumulate: bo
             } else if m <= STRIP_ROWS {
                 strips(isa, a, b, ldc, &out);
             } else {
-                scratch::with(packed_b_len(isa, k, n), |packed: &mut [f32]| {
-                    pack_b(isa, b, packed);
-                    multiply(isa, a, Panels::packed(isa, packed, k, n), ldc, &out);
+                let packing = Packing::new(isa, m, k, n);
+                scratch::with(packing.packed_len(), |packed: &mut [f32]| {
+                    packing.pack(b, packed);
+                    gemm(isa, a, packing.operand(packed), c, ldc, accumulate, ep);
                 });
             }
         }
@@ -249,7 +262,7 @@ pub fn gemm(isa: Isa, a: MatRef, b: B, c: &mut [f32], ldc: usize, accumulate: bo
 /// Whether a product of such dimensions is faster by AMX. A matter of the whole product, not of one task's part of it:
 /// the bits of a row follow from it.
 pub(crate) fn amx_pays(isa: Isa, m: usize, k: usize, n: usize) -> bool {
-    // A is split once for all columns, B once for all rows of a block, and sums are written once for all of k.
+    // A is split once for all columns, and sums are written once for all of k.
     isa.level() == Level::Amx && m >= 4 * AMX_ROWS && k * n >= 64 * (k + n)
 }
 
@@ -283,7 +296,7 @@ pub(crate) fn grid(
     (rows, cols)
 }
 
-/// The most tasks for each thread: each task of AMX splits its A and its B for itself.
+/// The most tasks for each thread: each task of AMX splits its A for itself.
 pub(crate) fn tasks_each(amx: bool) -> usize {
     if amx { 1 } else { 4 }
 }
@@ -308,9 +321,9 @@ pub(crate) fn work_ns(m: usize, n: usize, k: usize) -> usize {
 fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
     let kernels = kernels(isa);
     let (m, k, n) = (a.rows, b.k, out.cols);
-    let b = if b.parts { b } else { b.by_amx(a.contiguous() && amx_pays(isa, m, k, n)) };
-    let height = if b.amx { AMX_ROWS } else { kernels.rows };
-    let (most, len) = if b.amx { (AMX_BLOCK_ROWS, AMX_BLOCK_LEN) } else { (BLOCK_ROWS, BLOCK_LEN) };
+    let amx = b.parts;
+    let height = if amx { AMX_ROWS } else { kernels.rows };
+    let (most, len) = if amx { (AMX_BLOCK_ROWS, AMX_BLOCK_LEN) } else { (BLOCK_ROWS, BLOCK_LEN) };
     let b = Right::Panels(b);
     let tiles = m.div_ceil(height);
     let panels = n.div_ceil(kernels.panel);
@@ -323,7 +336,7 @@ fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
     let wide = kernels.by_rows_wide.get(m - 1).copied().unwrap_or_default().iter().map(|option| option.0);
     let unit = wide.filter(|count| panels >= count * threads::num_threads()).max().unwrap_or(1);
     let units = panels.div_ceil(unit);
-    let (row_blocks, mut col_blocks) = grid(tiles, block, units, work, tasks_each(b.amx()));
+    let (row_blocks, mut col_blocks) = grid(tiles, block, units, work, tasks_each(amx));
     if k > k_block(k) {
         col_blocks = col_blocks.max(panels.div_ceil(BLOCK_PANELS)).min(units);
     }
@@ -345,17 +358,15 @@ fn strips(isa: Isa, a: MatRef, b: MatRef, ldc: usize, out: &Output) {
     let kernels = kernels(isa);
     let panels = b.cols.div_ceil(kernels.panel);
     let work = work_ns(a.rows, b.cols, b.rows);
-    let amx = a.contiguous() && amx_pays(isa, a.rows, b.rows, b.cols);
-    let (height, most) = if amx { (AMX_ROWS, 2 * STRIP_PANELS) } else { (kernels.rows, STRIP_PANELS) };
-    let want = (work / TASK_NS).clamp(1, if amx { 1 } else { 2 } * threads::num_threads());
-    let parts = panels.div_ceil(most).max(want).min(panels);
+    let want = (work / TASK_NS).clamp(1, 2 * threads::num_threads());
+    let parts = panels.div_ceil(STRIP_PANELS).max(want).min(panels);
     let task = |t: usize| {
         let (panel, count) = part(panels, parts, t);
         let first = panel * kernels.panel;
         let cols = (count * kernels.panel).min(b.cols - first);
         let data = &b.data[(first * b.col_stride).min(b.data.len())..];
-        let (b, out) = (Right::Plain { b: MatRef { data, cols, ..b }, amx }, out.columns(first, cols));
-        row_block(isa, a, &b, ldc, &out, (0, a.rows, a.rows.div_ceil(height)), 0..count);
+        let (b, out) = (Right::Plain(MatRef { data, cols, ..b }), out.columns(first, cols));
+        row_block(isa, a, &b, ldc, &out, (0, a.rows, a.rows.div_ceil(kernels.rows)), 0..count);
     };
     run_tasks(work, parts, task);
 }
@@ -363,30 +374,26 @@ fn strips(isa: Isa, a: MatRef, b: MatRef, ldc: usize, out: &Output) {
 /// The right operand of a block: in panels, or to be packed step by step.
 enum Right<'a> {
     Panels(Panels),
-    Plain { b: MatRef<'a>, amx: bool },
+    Plain(MatRef<'a>),
 }
 
 impl Right<'_> {
     fn k(&self) -> usize {
         match self {
             Right::Panels(panels) => panels.k,
-            Right::Plain { b, .. } => b.rows,
+            Right::Plain(b) => b.rows,
         }
-    }
-
-    fn amx(&self) -> bool {
-        matches!(self, Right::Panels(Panels { amx: true, .. }) | Right::Plain { amx: true, .. })
     }
 
     /// Calls `body` with the panels and the row of them at which k from `k0` on begins.
     fn step<R>(&self, isa: Isa, k0: usize, len: usize, body: impl FnOnce(&Panels, usize) -> R) -> R {
         match self {
             Right::Panels(panels) => body(panels, k0),
-            Right::Plain { b, amx } => {
+            Right::Plain(b) => {
                 let data = &b.data[(k0 * b.row_stride).min(b.data.len())..];
                 scratch::with(packed_b_len(isa, len, b.cols), |packed: &mut [f32]| {
                     pack_b(isa, MatRef { data, rows: len, ..*b }, packed);
-                    body(&Panels::packed(isa, packed, len, b.cols).by_amx(*amx), 0)
+                    body(&Panels::packed(isa, packed, len, b.cols), 0)
                 })
             }
         }
@@ -441,7 +448,8 @@ fn row_block(
     let strided = a.col_stride != 1 && a.row_stride != 1;
     // Elements a multiple of 4 KiB apart fall into one place of L1, which holds only a dozen lines.
     let far = a.row_stride.max(a.col_stride).is_multiple_of(1024);
-    let alias = far && tiles > 1 && columns.len() >= 8 && !b.amx();
+    let parts = matches!(b, Right::Panels(panels) if panels.parts);
+    let alias = far && tiles > 1 && columns.len() >= 8 && !parts;
     Partial::with(isa, steps, rows, &columns, |partial| {
         if strided || alias {
             scratch::with(rows * row_len, |packed: &mut [f32]| multiply(packed, partial));

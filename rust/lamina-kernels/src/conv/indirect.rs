@@ -5,8 +5,8 @@ use super::window::{Image, Tap, Windows};
 use crate::epilogue::Epilogue;
 use crate::gemm::tile::{kernels, split};
 use crate::gemm::{
-    AMX_BLOCK_ROWS, ASource, Output, Panels, Partial, Rows, Step, amx_pays, grid, k_block, multiply_block,
-    packed_b_len, part, run_tasks, tasks_each, work_ns,
+    AMX_BLOCK_ROWS, AMX_DEPTH, ASource, Output, Packing, Partial, Rows, Step, grid, k_block, multiply_block,
+    part, run_tasks, tasks_each, work_ns,
 };
 use crate::{Isa, scratch};
 use std::mem::MaybeUninit;
@@ -37,6 +37,8 @@ pub(super) struct Indirect {
     inputs: usize,
     outputs: usize,
     lattice: Lattice,
+    /// Of each group's filter.
+    packing: Packing,
 }
 
 /// Pixels of one task at least, where the work allows.
@@ -47,7 +49,8 @@ const BLOCK_PIXELS: usize = 168;
 const MERGE_UP_TO: usize = 512;
 
 impl Indirect {
-    /// `taps` in the order in which they were packed, sorted by place; `channels` of the output in all.
+    /// `taps` in the order in which they were packed, as a whole or one by one, sorted by place; `channels` of the output
+    /// in all.
     pub fn new(
         isa: Isa,
         image: Image,
@@ -56,6 +59,7 @@ impl Indirect {
         groups: usize,
         lattice: Lattice,
         channels: usize,
+        whole: bool,
     ) -> Self {
         let inputs = image.c / groups;
         let lines = taps.chunk_by(|a, b| a.dy == b.dy && a.dx + 1 == b.dx);
@@ -64,15 +68,21 @@ impl Indirect {
             groups == 1 && width * inputs <= MERGE_UP_TO && lines.clone().all(|line| line.len() == width);
         let width = if merge { width } else { 1 };
         let windows = Windows::new(image, &taps, lattice.rows, lattice.cols, step);
+        let (outputs, seg_len) = (channels / groups, width * inputs);
+        let k = taps.len() * inputs;
+        // The parts of AMX are whole tiles: so must the steps be.
+        let aligned = k_block(k) >= k || seg_len.is_multiple_of(AMX_DEPTH);
+        let rows = if whole && aligned { windows.all_rows() * windows.cols } else { 0 };
         Indirect {
             isa,
+            packing: Packing::new(isa, rows, k, outputs),
             segs: taps.iter().step_by(width).map(|tap| windows.tap_offset(tap)).collect(),
             windows,
-            seg_len: width * inputs,
+            seg_len,
             taps,
             groups,
             inputs,
-            outputs: channels / groups,
+            outputs,
             lattice,
         }
     }
@@ -85,13 +95,14 @@ impl Indirect {
         self.taps.len() * self.inputs
     }
 
-    fn amx(&self) -> bool {
-        amx_pays(self.isa, self.windows.all_rows() * self.windows.cols, self.k(), self.outputs)
+    /// How each group's filter is packed: taps by input channels, by output channels.
+    pub fn packing(&self) -> Packing {
+        self.packing
     }
 
     /// Elements of the packed filter: each group's taps, input channels within them, by output channels.
     pub fn packed_len(&self) -> usize {
-        self.groups * packed_b_len(self.isa, self.k(), self.outputs)
+        self.groups * self.packing.packed_len()
     }
 
     pub fn run(&self, x: &[f32], packed: &[f32], y: &mut [f32], ep: &Epilogue) {
@@ -105,9 +116,9 @@ impl Indirect {
         let kernels = kernels(self.isa);
         let panels = self.outputs.div_ceil(kernels.panel) * self.groups;
         let work = work_ns(rows * self.windows.cols, self.outputs, self.k()) * self.groups;
-        let pixels = if self.amx() { AMX_BLOCK_ROWS } else { BLOCK_PIXELS };
+        let pixels = if self.packing.in_parts() { AMX_BLOCK_ROWS } else { BLOCK_PIXELS };
         let block = pixels.div_ceil(self.windows.cols);
-        let (row_blocks, col_blocks) = grid(rows, block, panels, work, tasks_each(self.amx()));
+        let (row_blocks, col_blocks) = grid(rows, block, panels, work, tasks_each(self.packing.in_parts()));
         let task = |t: usize| {
             let (row, count) = part(rows, row_blocks, t / col_blocks);
             let (panel, panels) = part(panels, col_blocks, t % col_blocks);
@@ -189,15 +200,13 @@ impl Indirect {
         source: impl Fn(usize, usize) -> ASource<'a>,
     ) {
         let segs = self.segs.len();
-        let amx = self.amx();
         let per_step = (k_block(self.k()) / self.seg_len.max(1)).max(1);
-        let each = packed_b_len(self.isa, self.k(), self.outputs);
+        let each = self.packing.packed_len();
         let per_group = self.outputs.div_ceil(kernels(self.isa).panel);
         for group in panels.start / per_group..panels.end.div_ceil(per_group) {
             let columns = panels.start.max(group * per_group) - group * per_group
                 ..panels.end.min((group + 1) * per_group) - group * per_group;
-            let b =
-                Panels::packed(self.isa, &packed[group * each..][..each], self.k(), self.outputs).by_amx(amx);
+            let b = self.packing.panels(&packed[group * each..][..each]);
             let out = out.columns(group * self.outputs, self.outputs);
             Partial::with(self.isa, segs.div_ceil(per_step), rows.offsets.len(), &columns, |mut partial| {
                 // At least one step, so that pixels that no tap sees get their zeros.

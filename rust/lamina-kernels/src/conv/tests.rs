@@ -147,6 +147,22 @@ fn shapes_of_known_networks() {
             ..BASE
         },
         Conv2d { n: 2, h: 8, w: 8, c: 24, oh: 8, ow: 8, co: 36, groups: 4, ..BASE },
+        Conv2d { h: 9, w: 8, c: 256, oh: 9, ow: 8, co: 272, groups: 2, ..BASE },
+        Conv2d { n: 2, h: 15, w: 17, c: 160, oh: 8, ow: 9, co: 130, stride: (2, 2), ..BASE },
+        Conv2d {
+            n: 4,
+            h: 9,
+            w: 9,
+            c: 150,
+            kh: 1,
+            kw: 1,
+            oh: 5,
+            ow: 5,
+            co: 140,
+            stride: (2, 2),
+            pad: (0, 0),
+            ..BASE
+        },
         Conv2d { n: 2, h: 1, w: 50, c: 12, kh: 1, kw: 4, oh: 1, ow: 50, co: 5, pad: (0, 3), ..BASE },
         Conv2d { h: 30, w: 33, c: 5, oh: 30, ow: 33, co: 9, dilation: (2, 3), pad: (2, 3), ..BASE },
     ];

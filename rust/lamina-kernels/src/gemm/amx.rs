@@ -16,7 +16,7 @@ pub(super) mod parts;
 use super::block::{ASource, Block, Rows, Step};
 use super::tile::Tile;
 use crate::scratch;
-use parts::{join, split_columns, split_panel, split_row};
+use parts::{join, split_columns, split_row};
 use std::arch::asm;
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -26,13 +26,13 @@ const HEIGHT: usize = super::AMX_ROWS;
 /// Columns of a tile of sums: one vector.
 const WIDTH: usize = 16;
 /// Elements of k in a tile.
-const DEPTH: usize = 32;
+const DEPTH: usize = super::AMX_DEPTH;
 /// A tile of one part, and the three parts of a tile, in bf16.
 const TILE: usize = HEIGHT * DEPTH;
 const PARTS: usize = 3 * TILE;
 /// Columns of a packed panel: two tiles.
 const PANEL: usize = 2 * WIDTH;
-/// Tiles along k that are multiplied at a time: those of a panel and of 16 rows stay in L1.
+/// Tiles along k that are multiplied at a time: a panel's and those of 16 rows stay in L1 together.
 const CHUNK: usize = 4;
 
 /// The registers of this thread, set up for tiles of 16 rows of 64 bytes, until dropped.
@@ -217,15 +217,14 @@ pub(super) unsafe fn multiply(block: &Block, a: &ASource, rows: Rows, columns: R
                     }
                 }
             }
-            scratch::with(2 * CHUNK * PARTS, |panel_parts: &mut [u16]| {
-                scratch::with(height * HEIGHT * PANEL, |sums: &mut [f32]| {
-                    for panel in columns {
-                        // SAFETY: the caller's contract; `parts` holds A, the others have room.
-                        unsafe { panel_sums(block, panel, k, height, parts, panel_parts, sums) };
-                        // SAFETY: as above; every sum is there.
-                        unsafe { finish(block, a, rows, panel, sums, copy) };
+            scratch::with(height * HEIGHT * PANEL, |sums: &mut [f32]| {
+                for panel in columns {
+                    // SAFETY: the caller's contract; `parts` holds A, then every sum is there.
+                    unsafe {
+                        panel_sums(block, panel, k, height, parts, sums);
+                        finish(block, a, rows, panel, sums, copy);
                     }
-                });
+                }
             });
         });
     });
@@ -235,32 +234,14 @@ pub(super) unsafe fn multiply(block: &Block, a: &ASource, rows: Rows, columns: R
 ///
 /// # Safety
 /// [`Registers`] are set up; `parts` holds `height` rows of tiles for k.
-unsafe fn panel_sums(
-    block: &Block,
-    panel: usize,
-    k: usize,
-    height: usize,
-    parts: &[u16],
-    panel_parts: &mut [u16],
-    sums: &mut [f32],
-) {
-    let t = block.tile(panel);
+unsafe fn panel_sums(block: &Block, panel: usize, k: usize, height: usize, parts: &[u16], sums: &mut [f32]) {
     let (depth, vectors) = (k.div_ceil(DEPTH), if block.narrow(panel) { 1 } else { 2 });
-    let ready = block.b.parts.then(|| block.parts(panel));
     assert!(parts.len() >= height * depth * PARTS && sums.len() >= height * HEIGHT * PANEL);
-    assert!(panel_parts.len() >= vectors * CHUNK * PARTS);
     for first in (0..depth).step_by(CHUNK) {
         let count = CHUNK.min(depth - first);
-        let k = (k - first * DEPTH).min(CHUNK * DEPTH);
-        // SAFETY: the panel has k rows from there on, or their parts; lengths as asserted.
+        let b = block.parts(panel).wrapping_add(first * vectors * PARTS);
+        // SAFETY: the panel's parts are there; lengths as asserted.
         unsafe {
-            let b = if let Some(ready) = ready {
-                ready.wrapping_add(first * vectors * PARTS)
-            } else {
-                let rows = t.b.wrapping_add(first * DEPTH * t.b_step);
-                split_panel(rows, t.b_step, k, vectors, panel_parts.as_mut_ptr());
-                panel_parts.as_ptr()
-            };
             for tile in 0..height {
                 for v in 0..vectors {
                     multiply_tiles(
@@ -325,18 +306,13 @@ unsafe fn by_fma(block: &Block, x: *const f32, row: usize, panel: usize) {
     let (narrow, k) = (block.narrow(panel), step.segs * step.len);
     let kernel = if narrow { kernels.by_rows_narrow[0] } else { kernels.by_rows[0] };
     let width = if narrow { WIDTH } else { PANEL };
-    scratch::with(if block.b.parts { k * width } else { 0 }, |joined: &mut [f32]| {
-        let mut t = Tile { a: &x, row_stride: 1, segs: 1, len: k, ..block.tile(panel) };
+    scratch::with(k * width, |joined: &mut [f32]| {
+        let len = k.div_ceil(DEPTH) * width / WIDTH * PARTS;
+        // SAFETY: the panel's parts for the step's k, whole tiles of them.
+        join(unsafe { std::slice::from_raw_parts(block.parts(panel), len) }, k, width, joined);
+        let b = joined.as_ptr();
+        let mut t = Tile { a: &x, row_stride: 1, segs: 1, len: k, b, b_step: width, ..block.tile(panel) };
         block.aim(&mut t, row);
-        if block.b.parts {
-            // SAFETY: the parts of the step's k, whole tiles of them.
-            let parts = unsafe {
-                let len = k.div_ceil(DEPTH) * width / WIDTH * PARTS;
-                std::slice::from_raw_parts(block.parts(panel), len)
-            };
-            join(parts, k, width, joined);
-            (t.b, t.b_step) = (joined.as_ptr(), width);
-        }
         // SAFETY: the caller's contract.
         unsafe {
             kernel(&t);

@@ -31,9 +31,7 @@ pub(crate) struct Panels {
     tail: *const f32,
     pub k: usize,
     n: usize,
-    /// Whether the multiply is AMX's: a matter of all its rows.
-    pub amx: bool,
-    /// Whether it finds B split into parts. AMX's only.
+    /// Whether B is split into parts: then the multiply is AMX's.
     pub parts: bool,
 }
 
@@ -53,14 +51,8 @@ impl Panels {
             tail: base.wrapping_add(n / panel * panel * k),
             k,
             n,
-            amx: false,
             parts: false,
         }
-    }
-
-    /// The panels, for a multiply that is AMX's or not.
-    pub fn by_amx(self, amx: bool) -> Self {
-        Panels { amx, ..self }
     }
 
     /// `data` is B in parts for AMX.
@@ -70,7 +62,7 @@ impl Panels {
         let panel = kernels(isa).panel;
         debug_assert_eq!(data.len(), parts::len(k, n));
         let base = data.as_ptr();
-        Panels { data: base, stride: parts::len(k, panel), step: 0, tail: base, k, n, amx: true, parts: true }
+        Panels { data: base, stride: parts::len(k, panel), step: 0, tail: base, k, n, parts: true }
     }
 
     /// Where the parts of a panel are.
@@ -88,7 +80,6 @@ impl Panels {
             tail: tail.as_ptr(),
             k: b.rows,
             n: b.cols,
-            amx: false,
             parts: false,
         }
     }
@@ -333,7 +324,7 @@ pub(crate) unsafe fn multiply_block(
     // SAFETY: the caller's contract; where AMX pays it is proven.
     unsafe {
         #[cfg(target_arch = "x86_64")]
-        if b.amx {
+        if b.parts {
             return super::amx::multiply(&block, a, rows, columns);
         }
         multiply(&block, a, rows, columns);

@@ -46,7 +46,8 @@ pub fn gemm_then(
         .collect();
     assert!(outs.iter().all(|out| out.len() == total), "an output has not the product's shape");
     let rows = (TASK_LEN / n).clamp(1, m);
-    let packing = Packing::new(isa, m, k, n);
+    // Too few rows at a time to be AMX's.
+    let packing = Packing::new(isa, rows, k, n);
     scratch::with(packing.packed_len(), |packed: &mut [f32]| {
         packing.pack(b, packed);
         let b = packing.operand(packed);

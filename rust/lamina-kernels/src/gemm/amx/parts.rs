@@ -71,7 +71,7 @@ pub(super) unsafe fn split_row(x: *const f32, k: usize, out: *mut u16) {
 /// # Safety
 /// The panel has such rows, `out` room for the tiles.
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) unsafe fn split_panel(b: *const f32, step: usize, k: usize, vectors: usize, out: *mut u16) {
+unsafe fn split_panel(b: *const f32, step: usize, k: usize, vectors: usize, out: *mut u16) {
     for i in 0..k.div_ceil(DEPTH) {
         for row in 0..16 {
             for v in 0..vectors {
