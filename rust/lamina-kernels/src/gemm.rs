@@ -262,8 +262,9 @@ pub fn gemm(isa: Isa, a: MatRef, b: B, c: &mut [f32], ldc: usize, accumulate: bo
 /// Whether a product of such dimensions is faster by AMX. A matter of the whole product, not of one task's part of it:
 /// the bits of a row follow from it.
 pub(crate) fn amx_pays(isa: Isa, m: usize, k: usize, n: usize) -> bool {
-    // A is split once for all columns, and sums are written once for all of k.
-    isa.level() == Level::Amx && m >= 4 * AMX_ROWS && k * n >= 64 * (k + n)
+    // A is split once for all columns, sums are written once for all of k, and the last tile is as tall as the others.
+    let full = m >= 2 * AMX_ROWS && m.next_multiple_of(AMX_ROWS) * 5 <= m * 6;
+    isa.level() == Level::Amx && full && k * n >= 64 * (k + n)
 }
 
 /// How a multiply is cut into tasks: `(row blocks, column blocks)`, as many tasks for each thread where that can be, up
