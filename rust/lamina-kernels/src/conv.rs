@@ -9,10 +9,12 @@
 
 mod filter;
 mod indirect;
+mod pooled;
 pub(crate) mod window;
 
 pub use crate::winograd::Minimal;
 pub use filter::ConvGradFilter;
+pub use pooled::PooledConv;
 
 use crate::Isa;
 use crate::epilogue::Epilogue;

@@ -479,7 +479,9 @@ impl OpDef for ConvGradKernel {
 
 mod expanded;
 mod generic;
+mod pooled;
 mod problems;
 pub use expanded::ExpandedConv;
 use generic::generic;
+pub use pooled::PooledConv;
 use problems::{adjoint, cases, reference, tolerance, transposed_problems};

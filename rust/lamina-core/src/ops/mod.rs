@@ -222,6 +222,8 @@ op_table! {
     Conv(conv::Conv),
     /// A pointwise convolution and the depthwise one of its result.
     ExpandedConv(conv::ExpandedConv),
+    /// A convolution of few channels and the pooling of its result.
+    PooledConv(conv::PooledConv),
     /// Its gradient with respect to the image, which is also the transposed convolution.
     ConvGradInput(conv::ConvGradInput),
     /// Its gradient with respect to the kernel.

@@ -85,7 +85,7 @@ impl Pool {
         Ok(smallvec![x.dims[0], spatial(0)?, spatial(1)?, x.dims[3]])
     }
 
-    fn geometry(&self, x: &[usize], y: &[usize]) -> Pool2d {
+    pub(super) fn geometry(&self, x: &[usize], y: &[usize]) -> Pool2d {
         let before = |axis: usize| self.slide.before(axis, x[1 + axis], self.window[axis]);
         Pool2d {
             n: x[0],

@@ -128,7 +128,7 @@ impl Indirect {
     }
 
     /// Rows of windows by panels of output channels, which are counted through the groups.
-    fn block(&self, x: &[f32], packed: &[f32], out: &Output, rows: Range<usize>, panels: Range<usize>) {
+    pub fn block(&self, x: &[f32], packed: &[f32], out: &Output, rows: Range<usize>, panels: Range<usize>) {
         let cols = self.windows.cols;
         let pixels = rows.len() * cols;
         // Windows of one line are a stride apart; lines too short for good tiles are joined by a table.
