@@ -190,7 +190,7 @@ def test_a_forked_child_computes():
     subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=120)
 
 
-@pytest.mark.parametrize("isa", ["scalar", "avx2", "avx512"])
+@pytest.mark.parametrize("isa", ["scalar", "avx2", "avx512", "amx"])
 def test_every_instruction_set_agrees(isa, tmp_path):
     script = """
         import numpy as np, lamina, sys
@@ -199,8 +199,12 @@ def test_every_instruction_set_agrees(isa, tmp_path):
         model = lamina.Sequential([lamina.Input((9, 9, 3)), layers.Conv2D(7, 3, activation="tanh"),
                                    layers.DepthwiseConv2D(3, activation="silu"), layers.Flatten(),
                                    layers.LayerNormalization(), layers.Dense(5, activation="softmax")])
-        x = np.random.default_rng(0).random((4, 9, 9, 3), "float32")
-        np.save(sys.argv[1], model.predict(x, verbose=0))
+        rng = np.random.default_rng(0)
+        small = model.predict(rng.random((4, 9, 9, 3), "float32"), verbose=0)
+        # Large enough for the kernels that only large products have.
+        model = lamina.Sequential([lamina.Input((160,)), layers.Dense(192, activation="tanh"), layers.Dense(5)])
+        large = model.predict(rng.random((70, 160), "float32"), verbose=0)
+        np.save(sys.argv[1], np.concatenate([small, large]))
     """
     outputs = []
     for name in ("scalar", isa):

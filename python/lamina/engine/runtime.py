@@ -19,7 +19,7 @@ def num_threads():
 
 
 def isa():
-    """The instruction set that the kernels run on, such as `"avx512"`."""
+    """The instruction set that the kernels run on, such as `"avx512"` or `"amx"`."""
     return _core.isa()
 
 

@@ -98,6 +98,9 @@ impl Function {
         // Every piece reads the weights again: large weights want large pieces.
         let piece_bytes = PIECE_BYTES.max(plan.static_bytes() / 4);
         let count = plan.arena_bytes().div_ceil(piece_bytes).min(batch);
+        // One plan for all pieces, and whole tiles of rows in each, where that takes few pieces more.
+        let even = (count..=count + count / 4).find(|count| batch.is_multiple_of(16 * count));
+        let count = even.unwrap_or(count);
         let one_batch = types.iter().all(|ty| ty.dims.first() == Some(&Some(batch)));
         if count <= 1 || !one_batch || !*self.rows_apart.get_or_init(|| rows_are_apart(&self.traced)) {
             return Ok(vec![]);
