@@ -14,6 +14,9 @@ const PLANS: usize = 24;
 /// The arena that a plan may have before its batch is cut: what the caches of a few cores hold together.
 const PIECE_BYTES: usize = 4 << 20;
 
+/// What pieces take at most for the sake of weights that are smaller.
+const LARGE_PIECE_BYTES: usize = 32 << 20;
+
 /// Plans by the types of their inputs.
 type Plans = Vec<(Vec<Type>, Arc<Plan>)>;
 
@@ -96,7 +99,8 @@ impl Function {
     fn pieces(&self, plan: &Plan, types: &[Type], plans: &mut Plans) -> Result<Vec<(usize, Arc<Plan>)>> {
         let batch = types.first().and_then(|ty| ty.dims.first().copied().flatten()).unwrap_or(1);
         // Every piece reads the weights again: large weights want large pieces.
-        let piece_bytes = PIECE_BYTES.max(plan.static_bytes() / 4);
+        let weights = plan.static_bytes();
+        let piece_bytes = PIECE_BYTES.max(LARGE_PIECE_BYTES.min(2 * weights)).max(weights / 4);
         let count = plan.arena_bytes().div_ceil(piece_bytes).min(batch);
         // One plan for all pieces, and whole tiles of rows in each, where that takes few pieces more.
         let even = (count..=count + count / 4).find(|count| batch.is_multiple_of(16 * count));
