@@ -202,7 +202,7 @@ def test_every_instruction_set_agrees(isa, tmp_path):
         rng = np.random.default_rng(0)
         small = model.predict(rng.random((4, 9, 9, 3), "float32"), verbose=0)
         # Large enough for the kernels that only large products have.
-        model = lamina.Sequential([lamina.Input((160,)), layers.Dense(192, activation="tanh"), layers.Dense(5)])
+        model = lamina.Sequential([lamina.Input((160,)), layers.Dense(192, "tanh"), layers.Dense(5)])
         large = model.predict(rng.random((70, 160), "float32"), verbose=0)
         np.save(sys.argv[1], np.concatenate([small, large]))
     """

@@ -3,7 +3,7 @@
 //! B is read in packed panels ([`pack_b`]), which a layer keeps. A plain B is packed on the way, as a whole or in
 //! strips by those who read them; where A has few rows it is read in place, or taken by dot products where it is
 //! transposed. With a packed B, a row of C has the same bits whatever the number of rows: sums run in the order of k,
-//! in blocks that depend on k alone. Only where large products are AMX's ([`amx_pays`]) do they differ in the last bits
+//! in blocks that depend on k alone. Only where large products are AMX's ([`Packing`]) do they differ in the last bits
 //! from small ones. The number of threads never matters.
 
 #[cfg(target_arch = "x86_64")]
