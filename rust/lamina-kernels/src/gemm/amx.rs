@@ -187,6 +187,7 @@ impl Block<'_> {
 /// # Safety
 /// As there, and [`Level::Amx`](crate::isa::Level::Amx) is proven.
 pub(super) unsafe fn multiply(block: &Block, a: &ASource, rows: Rows, columns: Range<usize>) {
+    assert!(!matches!(a, ASource::Packed { .. }), "A lies by rows or by columns");
     let Block { step, .. } = *block;
     let k = step.segs * step.len;
     let (depth, height) = (k.div_ceil(DEPTH), rows.offsets.len().div_ceil(HEIGHT));
