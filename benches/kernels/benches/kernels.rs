@@ -7,7 +7,7 @@ use criterion::Criterion;
 use lamina_kernels::conv::{Algorithm, Conv2d, ConvForward, ConvGradFilter, ConvGradInput, Minimal};
 use lamina_kernels::depthwise::{DepthwiseForward, DepthwiseGradFilter, DepthwiseGradInput};
 use lamina_kernels::epilogue::{Act, Epilogue};
-use lamina_kernels::gemm::{B, MatRef, gemm, pack_b, packed_b_len};
+use lamina_kernels::gemm::{B, MatRef, Packing, gemm};
 use lamina_kernels::memory::AlignedBytes;
 use lamina_kernels::simd::Simd;
 use lamina_kernels::{Isa, dispatch, threads};
@@ -137,11 +137,11 @@ impl Bench {
         let mut sound = true;
         for n in [panel / 2, panel] {
             print!("tiles of {n:2} columns, % of peak by rows:");
-            let packed = values(packed_b_len(isa, k, n));
+            let packing = Packing::new(isa, 0, k, n);
+            let packed = values(packing.packed_len());
             for m in 1..=14 {
                 let (a, mut c) = (values(m * k), zeros(m * n));
-                let (a, b, none) =
-                    (MatRef::row_major(&a, m, k), B::Packed { data: &packed, k, n }, Epilogue::none());
+                let (a, b, none) = (MatRef::row_major(&a, m, k), packing.operand(&packed), Epilogue::none());
                 let mut best = f64::INFINITY;
                 for _ in 0..200 {
                     let start = now();
@@ -161,12 +161,13 @@ impl Bench {
         let (a, b, mut c) = (values(m * k), values(k * n), zeros(m * n));
         let (flop, isa) = (2 * m * k * n, self.isa);
         let shape = format!("gemm {m}x{k}x{n}");
-        let mut packed = zeros(packed_b_len(isa, k, n));
-        pack_b(isa, MatRef::row_major(&b, k, n), &mut packed);
+        let packing = Packing::new(isa, m, k, n);
+        let mut packed = zeros(packing.packed_len());
+        packing.pack(MatRef::row_major(&b, k, n), &mut packed);
         let (bias, am) = (values(n), MatRef::row_major(&a, m, k));
         let ep = Epilogue::bias(&bias, Act::Relu);
         self.run(&format!("{shape} packed"), flop, || {
-            gemm(isa, am, B::Packed { data: &packed, k, n }, &mut c, n, false, &ep);
+            gemm(isa, am, packing.operand(&packed), &mut c, n, false, &ep);
         });
         let none = Epilogue::none();
         self.run(&format!("{shape} plain"), flop, || {
@@ -294,7 +295,7 @@ impl Bench {
 /// Columns of a full packed panel: the narrowest that needs no padding beyond one vector.
 fn packed_panel(isa: Isa) -> usize {
     let lanes = dispatch!(isa, lanes, () -> usize);
-    packed_b_len(isa, 1, lanes + 1)
+    Packing::new(isa, 0, 1, lanes + 1).packed_len()
 }
 
 fn square(n: usize, size: usize, c: usize, k: usize, stride: usize, co: usize) -> Conv2d {

@@ -1,6 +1,6 @@
 //! Matrix multiply: `C = act(A B + bias + residual)`, float32, any strides, any sizes.
 //!
-//! B is read in packed panels ([`pack_b`]), which a layer keeps. A plain B is packed on the way, as a whole or in
+//! B is read as a [`Packing`] laid it out, which a layer keeps. A plain B is packed on the way, as a whole or in
 //! strips by those who read them; where A has few rows it is read in place, or taken by dot products where it is
 //! transposed. With a packed B, a row of C has the same bits whatever the number of rows: sums run in the order of k,
 //! in blocks that depend on k alone. Only where large products are AMX's ([`Packing`]) do they differ in the last bits
@@ -17,8 +17,7 @@ pub(crate) mod tile;
 
 pub(crate) use block::{ASource, Output, Panels, Partial, Rows, Step, k_block, multiply_block};
 pub use double::gemm_f64;
-pub(crate) use pack::pack_b_rows;
-pub use pack::{pack_b, packed_b_len};
+pub(crate) use pack::{pack_b, pack_b_rows, packed_b_len};
 pub use then::{Operand, gemm_then};
 
 use crate::epilogue::Epilogue;
@@ -89,23 +88,12 @@ impl<'a, T> MatRef<'a, T> {
 /// The right operand of [`gemm`].
 #[derive(Clone, Copy, Debug)]
 pub enum B<'a> {
-    /// As [`pack_b`] laid it out, for the same [`Isa`].
+    /// As `packing` laid it out, which knows its dimensions.
     Packed {
-        /// `packed_b_len(isa, k, n)` elements.
-        data: &'a [f32],
-        /// Rows of B.
-        k: usize,
-        /// Columns of B.
-        n: usize,
-    },
-    /// As a [`Packing`] laid it out in parts, for AMX.
-    Parts {
+        /// Of the same [`Isa`].
+        packing: Packing,
         /// As many elements as the packing has.
         data: &'a [f32],
-        /// Rows of B.
-        k: usize,
-        /// Columns of B.
-        n: usize,
     },
     /// As it lies in memory.
     Plain(MatRef<'a>),
@@ -161,15 +149,14 @@ impl Packing {
 
     /// What was packed, as an operand.
     pub fn operand<'a>(&self, data: &'a [f32]) -> B<'a> {
-        let Packing { k, n, .. } = *self;
-        if self.parts { B::Parts { data, k, n } } else { B::Packed { data, k, n } }
+        B::Packed { packing: *self, data }
     }
 }
 
 impl B<'_> {
     fn dims(&self) -> (usize, usize) {
         match self {
-            B::Packed { k, n, .. } | B::Parts { k, n, .. } => (*k, *n),
+            B::Packed { packing, .. } => (packing.k, packing.n),
             B::Plain(b) => (b.rows, b.cols),
         }
     }
@@ -212,26 +199,17 @@ pub fn gemm(isa: Isa, a: MatRef, b: B, c: &mut [f32], ldc: usize, accumulate: bo
     ep.check(n, c.len());
     let out = Output::new(c, n, accumulate, ep);
     match b {
-        B::Packed { data, .. } => {
-            assert_eq!(data.len(), packed_b_len(isa, k, n), "a packed B of another size or instruction set");
-            multiply(isa, a, Panels::packed(isa, data, k, n), ldc, &out);
-        }
-        B::Parts { data, .. } => {
-            #[cfg(not(target_arch = "x86_64"))]
-            unreachable!("no packing is in parts, {} elements", data.len());
-            #[cfg(target_arch = "x86_64")]
-            {
-                assert_eq!(isa.level(), Level::Amx, "a B in parts for another instruction set");
-                assert_eq!(data.len(), amx::parts::len(k, n), "a B in parts of another size");
-                let parts = Panels::parts(isa, data, k, n);
-                if !a.contiguous() {
-                    return scratch::with(m * k, |copy: &mut [f32]| {
-                        pack::copy_a(a, 0, m, 0, k, k, copy);
-                        multiply(isa, MatRef::row_major(copy, m, k), parts, ldc, &out);
-                    });
-                }
-                multiply(isa, a, parts, ldc, &out);
+        B::Packed { packing, data } => {
+            assert_eq!(packing.isa, isa, "a B packed for another instruction set");
+            assert_eq!(data.len(), packing.packed_len(), "a packed B of another size");
+            let panels = packing.panels(data);
+            if panels.parts && !a.contiguous() {
+                return scratch::with(m * k, |copy: &mut [f32]| {
+                    pack::copy_a(a, 0, m, 0, k, k, copy);
+                    multiply(isa, MatRef::row_major(copy, m, k), panels, ldc, &out);
+                });
             }
+            multiply(isa, a, panels, ldc, &out);
         }
         B::Plain(b) => {
             b.check();

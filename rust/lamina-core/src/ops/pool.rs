@@ -208,7 +208,7 @@ fn cases() -> Vec<(Pool, [usize; 4])> {
 }
 
 /// For each output element the places and values of the inputs under its window, found by asking every input.
-fn windows(pool: &Pool, x: &[usize], out: &[usize], values: &[f64]) -> Vec<Vec<(usize, f64)>> {
+pub(super) fn windows(pool: &Pool, x: &[usize], out: &[usize], values: &[f64]) -> Vec<Vec<(usize, f64)>> {
     let mut all = vec![vec![]; out.iter().product()];
     // TensorFlow's rule for "same"; the other paddings say it themselves.
     let before = [0, 1].map(|a| match pool.slide.padding {

@@ -175,10 +175,14 @@ unsafe fn gather(
 }
 
 impl Block<'_> {
+    /// How many vectors wide a panel is.
+    fn vectors(&self, panel: usize) -> usize {
+        if self.narrow(panel) { 1 } else { PANEL / WIDTH }
+    }
+
     /// The parts of a panel, from the step's k on.
     fn parts(&self, panel: usize) -> *const u16 {
-        let vectors = if self.narrow(panel) { 1 } else { 2 };
-        self.b.parts_of(panel).wrapping_add(self.step.k0 / DEPTH * vectors * PARTS)
+        self.b.parts_of(panel).wrapping_add(self.step.k0 / DEPTH * self.vectors(panel) * PARTS)
     }
 }
 
@@ -236,7 +240,7 @@ pub(super) unsafe fn multiply(block: &Block, a: &ASource, rows: Rows, columns: R
 /// # Safety
 /// [`Registers`] are set up; `parts` holds `height` rows of tiles for k.
 unsafe fn panel_sums(block: &Block, panel: usize, k: usize, height: usize, parts: &[u16], sums: &mut [f32]) {
-    let (depth, vectors) = (k.div_ceil(DEPTH), if block.narrow(panel) { 1 } else { 2 });
+    let (depth, vectors) = (k.div_ceil(DEPTH), block.vectors(panel));
     assert!(parts.len() >= height * depth * PARTS && sums.len() >= height * HEIGHT * PANEL);
     for first in (0..depth).step_by(CHUNK) {
         let count = CHUNK.min(depth - first);
@@ -265,7 +269,7 @@ unsafe fn panel_sums(block: &Block, panel: usize, k: usize, height: usize, parts
 /// As for [`multiply`]; `sums` has a row of [`PANEL`] for each row.
 unsafe fn finish(block: &Block, a: &ASource, rows: Rows, panel: usize, sums: &[f32], copy: &mut [f32]) {
     let line_rows = rows.offsets.len() / rows.lines.max(1);
-    let vectors = if block.narrow(panel) { 1 } else { 2 };
+    let vectors = block.vectors(panel);
     let mut t = block.tile(panel);
     for (line, first, rows) in rows.tiles() {
         let start = line * line_rows + first;
@@ -304,11 +308,11 @@ unsafe fn finish(block: &Block, a: &ASource, rows: Rows, panel: usize, sums: &[f
 #[cold]
 unsafe fn by_fma(block: &Block, x: *const f32, row: usize, panel: usize) {
     let (kernels, step) = (block.kernels, block.step);
-    let (narrow, k) = (block.narrow(panel), step.segs * step.len);
-    let kernel = if narrow { kernels.by_rows_narrow[0] } else { kernels.by_rows[0] };
-    let width = if narrow { WIDTH } else { PANEL };
+    let (vectors, k) = (block.vectors(panel), step.segs * step.len);
+    let kernel = if block.narrow(panel) { kernels.by_rows_narrow[0] } else { kernels.by_rows[0] };
+    let width = vectors * WIDTH;
     scratch::with(k * width, |joined: &mut [f32]| {
-        let len = k.div_ceil(DEPTH) * width / WIDTH * PARTS;
+        let len = k.div_ceil(DEPTH) * vectors * PARTS;
         // SAFETY: the panel's parts for the step's k, whole tiles of them.
         join(unsafe { std::slice::from_raw_parts(block.parts(panel), len) }, k, width, joined);
         let b = joined.as_ptr();

@@ -1,7 +1,7 @@
 //! A convolution of few channels and the pooling of its result in one.
 
 use super::*;
-use crate::ops::pool::{Pool, PoolKind};
+use crate::ops::pool::{Pool, PoolKind, windows};
 use lamina_kernels::conv::PooledConv as Kernel;
 use lamina_kernels::pool::Pool2d;
 
@@ -95,14 +95,11 @@ impl OpDef for PooledConv {
                 problems.push(Problem::close(name, op, inputs, tolerance(DType::F32), move |v| {
                     let mut middle = reference(&g, &v[0], &v[1]);
                     op.conv.epilogue.reference(&mut middle, filters, &v[2..]);
-                    let at = |y: usize, x: usize, c: usize| middle[(y * p.w + x) * p.c + c];
-                    let places = (0..p.y_len()).map(|i| (i / p.c / p.ow, i / p.c % p.ow, i % p.c));
-                    let largest = |(row, col, c): (usize, usize, usize)| {
-                        let top = row / p.oh * p.h + row % p.oh * p.kh;
-                        let under = (0..p.kh * p.kw).map(|k| at(top + k / p.kw, col * p.kw + k % p.kw, c));
-                        under.fold(f64::NEG_INFINITY, f64::max)
+                    let (x, y) = ([p.n, p.h, p.w, p.c], [p.n, p.oh, p.ow, p.c]);
+                    let largest = |window: Vec<(usize, f64)>| {
+                        window.iter().map(|place| place.1).fold(f64::NEG_INFINITY, f64::max)
                     };
-                    places.map(largest).collect()
+                    windows(&op.pool, &x, &y, &middle).into_iter().map(largest).collect()
                 }));
             }
         }
