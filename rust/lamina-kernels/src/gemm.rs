@@ -246,7 +246,7 @@ pub(crate) fn amx_pays(isa: Isa, m: usize, k: usize, n: usize) -> bool {
 }
 
 /// How a multiply is cut into tasks: `(row blocks, column blocks)`, as many tasks for each thread where that can be, up
-/// to `each`.
+/// to `each`. By rows where they are enough and `stay`: each thread then finds the rows that it has written before.
 ///
 /// May depend on the number of threads, since the bits of an element do not depend on the cut.
 pub(crate) fn grid(
@@ -255,6 +255,7 @@ pub(crate) fn grid(
     panels: usize,
     work_ns: usize,
     each: usize,
+    stay: bool,
 ) -> (usize, usize) {
     let mut rows = tiles.div_ceil(max_tiles);
     let threads = threads::num_threads();
@@ -262,7 +263,7 @@ pub(crate) fn grid(
         return (rows, 1);
     }
     let want = (work_ns / TASK_NS).min(each * threads);
-    if tiles >= 2 * want {
+    if tiles >= 2 * want || (stay && tiles >= 2 * threads) {
         return (rows.max(want).next_multiple_of(threads).min(tiles), 1);
     }
     let mut cols = want.div_ceil(rows).min(panels);
@@ -273,6 +274,12 @@ pub(crate) fn grid(
         cols = cols.next_multiple_of(threads).min(panels);
     }
     (rows, cols)
+}
+
+/// Whether rows of A and C had better stay with their threads, if all then read all of B: what one core has written
+/// reaches the other no faster than B comes from memory, and C will be read as A is.
+pub(crate) fn rows_stay(m: usize, k: usize, n: usize) -> bool {
+    k * n <= 2 * m * (k + n)
 }
 
 /// The most tasks for each thread: each task of AMX splits its A for itself.
@@ -315,7 +322,7 @@ fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
     let wide = kernels.by_rows_wide.get(m - 1).copied().unwrap_or_default().iter().map(|option| option.0);
     let unit = wide.filter(|count| panels >= count * threads::num_threads()).max().unwrap_or(1);
     let units = panels.div_ceil(unit);
-    let (row_blocks, mut col_blocks) = grid(tiles, block, units, work, tasks_each(amx));
+    let (row_blocks, mut col_blocks) = grid(tiles, block, units, work, tasks_each(amx), rows_stay(m, k, n));
     if k > k_block(k) {
         col_blocks = col_blocks.max(panels.div_ceil(BLOCK_PANELS)).min(units);
     }

@@ -6,7 +6,7 @@ use crate::epilogue::Epilogue;
 use crate::gemm::tile::{kernels, split};
 use crate::gemm::{
     AMX_BLOCK_ROWS, AMX_DEPTH, ASource, Output, Packing, Partial, Rows, Step, grid, k_block, multiply_block,
-    part, run_tasks, tasks_each, work_ns,
+    part, rows_stay, run_tasks, tasks_each, work_ns,
 };
 use crate::{Isa, scratch};
 use std::mem::MaybeUninit;
@@ -118,7 +118,9 @@ impl Indirect {
         let work = work_ns(rows * self.windows.cols, self.outputs, self.k()) * self.groups;
         let pixels = if self.packing.in_parts() { AMX_BLOCK_ROWS } else { BLOCK_PIXELS };
         let block = pixels.div_ceil(self.windows.cols);
-        let (row_blocks, col_blocks) = grid(rows, block, panels, work, tasks_each(self.packing.in_parts()));
+        let stay = rows_stay(rows * self.windows.cols, self.k(), self.outputs);
+        let each = tasks_each(self.packing.in_parts());
+        let (row_blocks, col_blocks) = grid(rows, block, panels, work, each, stay);
         let task = |t: usize| {
             let (row, count) = part(rows, row_blocks, t / col_blocks);
             let (panel, panels) = part(panels, col_blocks, t % col_blocks);

@@ -64,7 +64,7 @@ impl PooledConv {
         let line = g.ow * g.co;
         let each = (MIDDLE_LEN / (pool.kh * line)).clamp(1, pool.oh);
         let work = work_ns(g.n * g.oh * g.ow, g.co, g.kh * g.kw * g.c);
-        let (tasks, _) = grid(rows, rows, 1, work, 4);
+        let (tasks, _) = grid(rows, rows, 1, work, 4, true);
         let panels = g.co.div_ceil(kernels(self.isa).panel);
         let y = SharedMut::new(y);
         run_tasks(work, tasks, |task| {

@@ -7,6 +7,7 @@
 #![allow(clippy::needless_range_loop)] // registers are arrays, indexed in step
 
 use crate::conv::window::{Tap, Windows};
+use crate::gemm::part;
 use crate::simd::Simd;
 use crate::{Isa, dispatch, scratch, threads};
 use std::mem::MaybeUninit;
@@ -78,14 +79,17 @@ impl Plan {
         if rows * channels == 0 {
             return;
         }
-        let want = (rows * self.row_work() / TASK_WORK).clamp(1, 4 * threads::num_threads());
-        let across = want.div_ceil(rows.div_ceil(TASK_ROWS)).min(channels / TASK_CHANNELS).max(1);
-        let lanes = channels.div_ceil(across).next_multiple_of(16 * unit);
-        let across = channels.div_ceil(lanes);
-        let each = rows.div_ceil(want.div_ceil(across));
-        threads::run(rows.div_ceil(each) * across, |task| {
-            let (row, channel) = (task / across * each, task % across * lanes);
-            body(row..rows.min(row + each), channel..channels.min(channel + lanes));
+        let threads = threads::num_threads();
+        let want = (rows * self.row_work() / TASK_WORK).clamp(1, 4 * threads).next_multiple_of(threads);
+        // By rows, which stay with the threads that wrote them, or by channels, as the multiply before does with so few.
+        let down = if rows >= TASK_ROWS * threads { want.min(rows) } else { 1 };
+        let units = channels.div_ceil(16 * unit);
+        let across = if down == 1 { want.min(channels / TASK_CHANNELS).max(1) } else { 1 };
+        threads::run(down * across, |task| {
+            let (row, count) = part(rows, down, task / across);
+            let (first, lanes) = part(units, across, task % across);
+            let lane = |unit_count: usize| channels.min(unit_count * 16 * unit);
+            body(row..row + count, lane(first)..lane(first + lanes));
         });
     }
 

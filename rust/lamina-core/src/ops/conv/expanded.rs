@@ -14,6 +14,9 @@ pub struct ExpandedConv {
     pub conv: Conv,
 }
 
+/// Elements of a middle that is not to be whole in memory.
+const LARGE: usize = 1 << 18;
+
 impl ExpandedConv {
     /// One op for a pointwise convolution by `kernel` and the depthwise one that reads it, where that is faster:
     /// the result of the first is large beside its weights.
@@ -25,8 +28,8 @@ impl ExpandedConv {
             return None;
         }
         let (first, second) = op.geometries(x, kernel, conv_kernel).ok()?;
-        // With fewer pixels the weights are what is read, and the plain multiply fetches them ahead.
-        let pays = first.h * first.w > first.c;
+        // What fits in the caches of some cores waits there.
+        let pays = first.y_len() > LARGE;
         (pays && is_depthwise(&second) && Expanded::fits(&first, &second)).then_some(op)
     }
 
