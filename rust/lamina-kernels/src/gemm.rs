@@ -15,7 +15,9 @@ mod small;
 mod then;
 pub(crate) mod tile;
 
-pub(crate) use block::{ASource, Output, Panels, Partial, Rows, Step, k_block, multiply_block};
+pub(crate) use block::{
+    ASource, Output, Panels, Partial, Rows, Step, k_block, multiply_block, multiply_parts,
+};
 pub use double::gemm_f64;
 pub(crate) use pack::{pack_b, pack_b_rows, packed_b_len};
 pub use then::{Operand, gemm_then};
@@ -176,9 +178,13 @@ const STRIP_PANELS: usize = 4;
 pub(crate) const AMX_ROWS: usize = 16;
 pub(crate) const AMX_DEPTH: usize = 32;
 
-/// Rows and elements of A of a block that AMX multiplies.
+/// Rows of a block that AMX multiplies, and elements of its A in one step of k and in all.
 pub(crate) const AMX_BLOCK_ROWS: usize = 256;
 const AMX_BLOCK_LEN: usize = 160 << 10;
+const AMX_BLOCK_ALL: usize = 1 << 20;
+
+/// Chunks of columns that a block of AMX is cut into at most: threads that are done help the others.
+const AMX_CHUNKS: usize = 8;
 
 /// Nanoseconds of work under which waking a thread does not pay.
 const TASK_NS: usize = 10_000;
@@ -282,9 +288,18 @@ pub(crate) fn rows_stay(m: usize, k: usize, n: usize) -> bool {
     k * n <= 2 * m * (k + n)
 }
 
-/// The most tasks for each thread: each task of AMX splits its A for itself.
-pub(crate) fn tasks_each(amx: bool) -> usize {
-    if amx { 1 } else { 4 }
+/// The most tasks for each thread.
+pub(crate) const TASKS_EACH: usize = 4;
+
+/// Chunks of its `panels` that a block of AMX with so many nanoseconds of work is cut into.
+pub(crate) fn chunks(work: usize, panels: usize) -> usize {
+    (work / TASK_NS).clamp(1, AMX_CHUNKS).min(panels)
+}
+
+/// Chunk `i` of `n` of a block's panels.
+pub(crate) fn chunk(panels: &Range<usize>, n: usize, i: usize) -> Range<usize> {
+    let (first, count) = part(panels.len(), n, i);
+    panels.start + first..panels.start + first + count
 }
 
 /// Part `i` of `n`, as even as can be, each stretch of parts as even too: `(first, count)`.
@@ -305,24 +320,24 @@ pub(crate) fn work_ns(m: usize, n: usize, k: usize) -> usize {
 }
 
 fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
+    if b.parts {
+        return multiply_by_parts(isa, a, &b, ldc, out);
+    }
     let kernels = kernels(isa);
     let (m, k, n) = (a.rows, b.k, out.cols);
-    let amx = b.parts;
-    let height = if amx { AMX_ROWS } else { kernels.rows };
-    let (most, len) = if amx { (AMX_BLOCK_ROWS, AMX_BLOCK_LEN) } else { (BLOCK_ROWS, BLOCK_LEN) };
     let b = Right::Panels(b);
-    let tiles = m.div_ceil(height);
+    let tiles = m.div_ceil(kernels.rows);
     let panels = n.div_ceil(kernels.panel);
     let work = work_ns(m, n, k);
     if tiles == 1 && work < 2 * TASK_NS {
         return row_block(isa, a, &b, ldc, out, (0, m, 1), 0..panels);
     }
-    let block = (len / k_block(k)).clamp(4 * height, most) / height;
+    let block = (BLOCK_LEN / k_block(k)).clamp(4 * kernels.rows, BLOCK_ROWS) / kernels.rows;
     // Few rows take several panels at once: borders stand between those.
     let wide = kernels.by_rows_wide.get(m - 1).copied().unwrap_or_default().iter().map(|option| option.0);
     let unit = wide.filter(|count| panels >= count * threads::num_threads()).max().unwrap_or(1);
     let units = panels.div_ceil(unit);
-    let (row_blocks, mut col_blocks) = grid(tiles, block, units, work, tasks_each(amx), rows_stay(m, k, n));
+    let (row_blocks, mut col_blocks) = grid(tiles, block, units, work, TASKS_EACH, rows_stay(m, k, n));
     if k > k_block(k) {
         col_blocks = col_blocks.max(panels.div_ceil(BLOCK_PANELS)).min(units);
     }
@@ -337,6 +352,43 @@ fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
     };
     let tasks = row_blocks * col_blocks;
     run_tasks(work, tasks, task);
+}
+
+/// [`multiply`] by AMX: a thread splits the rows of a block once, for all the columns that it takes of it.
+fn multiply_by_parts(isa: Isa, a: MatRef, b: &Panels, ldc: usize, out: &Output) {
+    let (m, k, n) = (a.rows, b.k, out.cols);
+    let (tiles, panels) = (m.div_ceil(AMX_ROWS), n.div_ceil(kernels(isa).panel));
+    let work = work_ns(m, n, k);
+    let most = (AMX_BLOCK_LEN / k_block(k)).min(AMX_BLOCK_ALL / k).clamp(4 * AMX_ROWS, AMX_BLOCK_ROWS);
+    let (row_blocks, col_blocks) = grid(tiles, most / AMX_ROWS, panels, work, 1, rows_stay(m, k, n));
+    let blocks = row_blocks * col_blocks;
+    let chunks = chunks(work / blocks, panels / col_blocks);
+    let (len, steps) = (k_block(k), k.div_ceil(k_block(k)));
+    threads::run_chunked(blocks, chunks, |block, taken| {
+        let (tile, tall) = part(tiles, row_blocks, block % row_blocks);
+        let (row, end) = (tile * AMX_ROWS, m.min((tile + tall) * AMX_ROWS));
+        let (first, count) = part(panels, col_blocks, block / row_blocks);
+        let columns = first..first + count;
+        let starts = [a.data.as_ptr().wrapping_add(row * a.row_stride)];
+        let source = |i: usize| {
+            let (k0, len) = (i * len, len.min(k - i * len));
+            let off = k0 * a.col_stride;
+            let source = if a.col_stride == 1 {
+                ASource::Lines { starts: &starts, segs: 1, seg0: 0, off, stride: a.row_stride }
+            } else {
+                ASource::Columns { starts: &starts, step: a.col_stride, off }
+            };
+            (source, Step { k0, segs: 1, len, first: i == 0, last: i + 1 == steps })
+        };
+        scratch::with(end - row, |offsets: &mut [usize]| {
+            offsets.iter_mut().enumerate().for_each(|(i, offset)| *offset = (row + i) * ldc);
+            let rows = Rows { offsets, lines: 1, tiles: tall };
+            let mut taken = taken.map(|i| chunk(&columns, chunks, i));
+            // SAFETY: `MatRef::check` holds the pointers in bounds; blocks cover disjoint rows and columns of C, and each
+            // chunk of one is taken once.
+            unsafe { multiply_parts(isa, steps, source, rows, b, &mut taken, out) };
+        });
+    });
 }
 
 /// All rows by strips of columns, each of which its task packs.
@@ -434,8 +486,7 @@ fn row_block(
     let strided = a.col_stride != 1 && a.row_stride != 1;
     // Elements a multiple of 4 KiB apart fall into one place of L1, which holds only a dozen lines.
     let far = a.row_stride.max(a.col_stride).is_multiple_of(1024);
-    let parts = matches!(b, Right::Panels(panels) if panels.parts);
-    let alias = far && tiles > 1 && columns.len() >= 8 && !parts;
+    let alias = far && tiles > 1 && columns.len() >= 8;
     Partial::with(isa, steps, rows, &columns, |partial| {
         if strided || alias {
             scratch::with(rows * row_len, |packed: &mut [f32]| multiply(packed, partial));

@@ -257,6 +257,33 @@ pub fn run(tasks: usize, task: impl Fn(usize) + Sync) {
     }
 }
 
+/// Calls `body(block, chunks)` for blocks of as many chunks each: `chunks` gives those that nobody has taken yet, until
+/// none is left. What a body has prepared for its block serves all that it takes; several threads may share a block, each
+/// in a `body` of its own. Each thread begins with blocks of its own.
+pub(crate) fn run_chunked(
+    blocks: usize,
+    chunks: usize,
+    body: impl Fn(usize, &mut dyn Iterator<Item = usize>) + Sync,
+) {
+    if blocks > RANGES || chunks <= 1 {
+        return run(blocks, |block| body(block, &mut (0..chunks)));
+    }
+    let taken: [Counter; RANGES] = std::array::from_fn(|_| Counter(AtomicUsize::new(0)));
+    let threads = num_threads().min(RANGES);
+    run(threads, |thread| {
+        for i in 0..blocks {
+            let block = (thread * blocks / threads + i) % blocks;
+            let mut left = std::iter::from_fn(|| {
+                let chunk = taken[block].0.fetch_add(1, Ordering::Relaxed);
+                (chunk < chunks).then_some(chunk)
+            });
+            if let Some(first) = left.next() {
+                body(block, &mut std::iter::once(first).chain(left));
+            }
+        }
+    });
+}
+
 /// A slice that several tasks write at once, each its own part.
 ///
 /// The one place where the crate hands out overlapping-looking mutable access; kernels use it for
@@ -335,6 +362,20 @@ mod tests {
         run_chunks(&mut hits, 7, |part, _| part.iter_mut().for_each(|h| *h += 1));
         assert!(hits.iter().all(|&h| h == 1));
         run(0, |_| panic!("no task, no call"));
+    }
+
+    #[test]
+    fn every_chunk_is_taken_once() {
+        let _guard = test_lock();
+        for (threads, blocks, chunks) in [(1, 3, 4), (2, 1, 5), (3, 2, 7), (2, 20, 3), (2, 4, 1), (2, 0, 3)] {
+            set_num_threads(threads);
+            let hits: Vec<AtomicUsize> = (0..blocks * chunks).map(|_| AtomicUsize::new(0)).collect();
+            run_chunked(blocks, chunks, |block, taken| {
+                taken.for_each(|chunk| _ = hits[block * chunks + chunk].fetch_add(1, Ordering::Relaxed));
+            });
+            assert!(hits.iter().all(|hit| hit.load(Ordering::Relaxed) == 1), "{threads} {blocks} {chunks}");
+        }
+        set_num_threads(0);
     }
 
     #[test]

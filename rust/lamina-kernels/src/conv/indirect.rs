@@ -5,10 +5,10 @@ use super::window::{Image, Tap, Windows};
 use crate::epilogue::Epilogue;
 use crate::gemm::tile::{kernels, split};
 use crate::gemm::{
-    AMX_BLOCK_ROWS, AMX_DEPTH, ASource, Output, Packing, Partial, Rows, Step, grid, k_block, multiply_block,
-    part, rows_stay, run_tasks, tasks_each, work_ns,
+    AMX_BLOCK_ROWS, AMX_DEPTH, ASource, Output, Packing, Partial, Rows, Step, TASKS_EACH, chunk, chunks,
+    grid, k_block, multiply_block, multiply_parts, part, rows_stay, run_tasks, work_ns,
 };
-use crate::{Isa, scratch};
+use crate::{Isa, scratch, threads};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -72,7 +72,7 @@ impl Indirect {
         let k = taps.len() * inputs;
         // The parts of AMX are whole tiles: so must the steps be.
         let aligned = k_block(k) >= k || seg_len.is_multiple_of(AMX_DEPTH);
-        let rows = if whole && aligned { windows.all_rows() * windows.cols } else { 0 };
+        let rows = if whole && aligned && groups == 1 { windows.all_rows() * windows.cols } else { 0 };
         Indirect {
             isa,
             packing: Packing::new(isa, rows, k, outputs),
@@ -116,21 +116,39 @@ impl Indirect {
         let kernels = kernels(self.isa);
         let panels = self.outputs.div_ceil(kernels.panel) * self.groups;
         let work = work_ns(rows * self.windows.cols, self.outputs, self.k()) * self.groups;
-        let pixels = if self.packing.in_parts() { AMX_BLOCK_ROWS } else { BLOCK_PIXELS };
+        let parts = self.packing.in_parts();
+        let (pixels, each) = if parts { (AMX_BLOCK_ROWS, 1) } else { (BLOCK_PIXELS, TASKS_EACH) };
         let block = pixels.div_ceil(self.windows.cols);
         let stay = rows_stay(rows * self.windows.cols, self.k(), self.outputs);
-        let each = tasks_each(self.packing.in_parts());
         let (row_blocks, col_blocks) = grid(rows, block, panels, work, each, stay);
-        let task = |t: usize| {
+        let blocks = row_blocks * col_blocks;
+        let place = |t: usize| {
             let (row, count) = part(rows, row_blocks, t / col_blocks);
             let (panel, panels) = part(panels, col_blocks, t % col_blocks);
-            self.block(x, packed, &out, row..row + count, panel..panel + panels);
+            (row..row + count, panel..panel + panels)
         };
-        run_tasks(work, row_blocks * col_blocks, task);
+        if parts {
+            let chunks = chunks(work / blocks, panels / col_blocks);
+            return threads::run_chunked(blocks, chunks, |t, taken| {
+                let (rows, panels) = place(t);
+                self.block(x, packed, &out, rows, &mut taken.map(|i| chunk(&panels, chunks, i)));
+            });
+        }
+        run_tasks(work, blocks, |t| {
+            let (rows, panels) = place(t);
+            self.block(x, packed, &out, rows, &mut std::iter::once(panels));
+        });
     }
 
-    /// Rows of windows by panels of output channels, which are counted through the groups.
-    pub fn block(&self, x: &[f32], packed: &[f32], out: &Output, rows: Range<usize>, panels: Range<usize>) {
+    /// Rows of windows by ranges of panels of output channels, which are counted through the groups.
+    pub fn block(
+        &self,
+        x: &[f32],
+        packed: &[f32],
+        out: &Output,
+        rows: Range<usize>,
+        panels: &mut dyn Iterator<Item = Range<usize>>,
+    ) {
         let cols = self.windows.cols;
         let pixels = rows.len() * cols;
         // Windows of one line are a stride apart; lines too short for good tiles are joined by a table.
@@ -198,45 +216,44 @@ impl Indirect {
         packed: &[f32],
         out: &Output,
         rows: Rows,
-        panels: Range<usize>,
+        panels: &mut dyn Iterator<Item = Range<usize>>,
         source: impl Fn(usize, usize) -> ASource<'a>,
     ) {
         let segs = self.segs.len();
         let per_step = (k_block(self.k()) / self.seg_len.max(1)).max(1);
+        // At least one, so that pixels that no tap sees get their zeros.
+        let steps = segs.div_ceil(per_step).max(1);
+        let step = |i: usize| Step {
+            k0: i * per_step * self.seg_len,
+            segs: per_step.min(segs - i * per_step),
+            len: self.seg_len,
+            first: i == 0,
+            last: i + 1 == steps,
+        };
+        if self.packing.in_parts() {
+            let source = |i: usize| (source(i * per_step, 0), step(i));
+            let b = self.packing.panels(packed);
+            // SAFETY: as below; parts are for one group only.
+            return unsafe { multiply_parts(self.isa, steps, source, rows, &b, panels, out) };
+        }
         let each = self.packing.packed_len();
         let per_group = self.outputs.div_ceil(kernels(self.isa).panel);
-        for group in panels.start / per_group..panels.end.div_ceil(per_group) {
-            let columns = panels.start.max(group * per_group) - group * per_group
-                ..panels.end.min((group + 1) * per_group) - group * per_group;
-            let b = self.packing.panels(&packed[group * each..][..each]);
-            let out = out.columns(group * self.outputs, self.outputs);
-            Partial::with(self.isa, segs.div_ceil(per_step), rows.offsets.len(), &columns, |mut partial| {
-                // At least one step, so that pixels that no tap sees get their zeros.
-                for seg0 in (0..segs.max(1)).step_by(per_step) {
-                    let step = Step {
-                        k0: seg0 * self.seg_len,
-                        segs: per_step.min(segs - seg0),
-                        len: self.seg_len,
-                        first: seg0 == 0,
-                        last: seg0 + per_step >= segs,
-                    };
-                    let (columns, partial) = (columns.clone(), partial.as_deref_mut());
-                    // SAFETY: the strip holds every tap's channels of every pixel; pixels and panels of tasks
-                    // are disjoint, and offsets plus columns stay in the output image.
-                    unsafe {
-                        multiply_block(
-                            self.isa,
-                            &source(seg0, group * self.inputs),
-                            rows,
-                            &b,
-                            step,
-                            columns,
-                            &out,
-                            partial,
-                        )
-                    };
-                }
-            });
+        for panels in panels {
+            for group in panels.start / per_group..panels.end.div_ceil(per_group) {
+                let columns = panels.start.max(group * per_group) - group * per_group
+                    ..panels.end.min((group + 1) * per_group) - group * per_group;
+                let b = self.packing.panels(&packed[group * each..][..each]);
+                let out = out.columns(group * self.outputs, self.outputs);
+                Partial::with(self.isa, steps, rows.offsets.len(), &columns, |mut partial| {
+                    for i in 0..steps {
+                        let (columns, partial) = (columns.clone(), partial.as_deref_mut());
+                        let a = source(i * per_step, group * self.inputs);
+                        // SAFETY: the strip holds every tap's channels of every pixel; pixels and panels of tasks
+                        // are disjoint, and offsets plus columns stay in the output image.
+                        unsafe { multiply_block(self.isa, &a, rows, &b, step(i), columns, &out, partial) };
+                    }
+                });
+            }
         }
     }
 }

@@ -79,7 +79,7 @@ impl PooledConv {
                     let mut out = Output::new(middle, g.co, false, ep);
                     // As if the lines of all images before were there too.
                     out.c = out.c.wrapping_sub(start * line);
-                    conv.block(x, packed, &out, start..start + lines, 0..panels);
+                    conv.block(x, packed, &out, start..start + lines, &mut std::iter::once(0..panels));
                     // SAFETY: rows of the output are this task's.
                     let y = unsafe { y.slice(row * row_len, count * row_len) };
                     max_pool(self.isa, &Pool2d { n: 1, h: lines, oh: count, ..*pool }, middle, y);

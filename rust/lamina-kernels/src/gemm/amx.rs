@@ -186,52 +186,64 @@ impl Block<'_> {
     }
 }
 
-/// [`multiply_block`](super::multiply_block) where AMX pays.
+/// The parts that `rows` rows of A by `k` take up.
+pub(super) fn split_len(rows: usize, k: usize) -> usize {
+    rows.div_ceil(HEIGHT) * k.div_ceil(DEPTH) * PARTS
+}
+
+/// Splits the rows of a block, for one step, into `parts`, which has [`split_len`].
+///
+/// # Safety
+/// As for [`multiply_block`](super::multiply_block), and [`Level::Amx`](crate::isa::Level::Amx) is proven.
+pub(super) unsafe fn split(a: &ASource, rows: Rows, step: Step, parts: &mut [u16]) {
+    assert!(!matches!(a, ASource::Packed { .. }), "A lies by rows or by columns");
+    let k = step.segs * step.len;
+    let depth = k.div_ceil(DEPTH);
+    let line_rows = rows.offsets.len() / rows.lines.max(1);
+    assert_eq!(parts.len(), split_len(rows.offsets.len(), k), "A's parts have split_len elements");
+    if let ASource::Columns { starts, step, off } = a {
+        for (tile, parts) in parts.chunks_exact_mut(depth * PARTS).enumerate() {
+            let rows = HEIGHT.min(rows.offsets.len() - tile * HEIGHT);
+            // SAFETY: the caller's contract; a tile has room for k.
+            unsafe {
+                let x = starts[0].wrapping_add(off + tile * HEIGHT);
+                split_columns(x, *step, k, rows, parts.as_mut_ptr());
+            }
+        }
+        return;
+    }
+    scratch::with(k, |copy: &mut [f32]| {
+        for (line, first, rows) in rows.tiles() {
+            for i in 0..rows {
+                let row = line * line_rows + first + i;
+                let tile = &mut parts[row / HEIGHT * depth * PARTS..][..depth * PARTS];
+                // SAFETY: as above.
+                unsafe {
+                    let x = gather(a, (line, first, rows), i, row, step, copy);
+                    split_row(x, k, tile.as_mut_ptr().add(row % HEIGHT * DEPTH));
+                }
+            }
+        }
+    });
+}
+
+/// [`multiply_block`](super::multiply_block) of an A whose `parts` have been [split](split).
 ///
 /// # Safety
 /// As there, and [`Level::Amx`](crate::isa::Level::Amx) is proven.
-pub(super) unsafe fn multiply(block: &Block, a: &ASource, rows: Rows, columns: Range<usize>) {
-    assert!(!matches!(a, ASource::Packed { .. }), "A lies by rows or by columns");
-    let Block { step, .. } = *block;
-    let k = step.segs * step.len;
-    let (depth, height) = (k.div_ceil(DEPTH), rows.offsets.len().div_ceil(HEIGHT));
-    let line_rows = rows.offsets.len() / rows.lines.max(1);
+pub(super) unsafe fn multiply(block: &Block, a: &ASource, parts: &[u16], rows: Rows, columns: Range<usize>) {
+    let k = block.step.segs * block.step.len;
+    let height = rows.offsets.len().div_ceil(HEIGHT);
     // SAFETY: the caller's contract.
     let _registers = unsafe { Registers::new() };
-    scratch::with(k, |copy: &mut [f32]| {
-        scratch::with(height * depth * PARTS, |parts: &mut [u16]| {
-            if let ASource::Columns { starts, step, off } = a {
-                for (tile, parts) in parts.chunks_exact_mut(depth * PARTS).enumerate() {
-                    let rows = HEIGHT.min(rows.offsets.len() - tile * HEIGHT);
-                    // SAFETY: as above; a tile has room for k.
-                    unsafe {
-                        let x = starts[0].wrapping_add(off + tile * HEIGHT);
-                        split_columns(x, *step, k, rows, parts.as_mut_ptr());
-                    }
-                }
-            } else {
-                for (line, first, rows) in rows.tiles() {
-                    for i in 0..rows {
-                        let row = line * line_rows + first + i;
-                        let tile = &mut parts[row / HEIGHT * depth * PARTS..][..depth * PARTS];
-                        // SAFETY: as above.
-                        unsafe {
-                            let x = gather(a, (line, first, rows), i, row, step, copy);
-                            split_row(x, k, tile.as_mut_ptr().add(row % HEIGHT * DEPTH));
-                        }
-                    }
-                }
+    scratch::with(height * HEIGHT * PANEL, |sums: &mut [f32]| {
+        for panel in columns {
+            // SAFETY: the caller's contract; `parts` holds A, then every sum is there.
+            unsafe {
+                panel_sums(block, panel, k, height, parts, sums);
+                finish(block, a, rows, panel, sums);
             }
-            scratch::with(height * HEIGHT * PANEL, |sums: &mut [f32]| {
-                for panel in columns {
-                    // SAFETY: the caller's contract; `parts` holds A, then every sum is there.
-                    unsafe {
-                        panel_sums(block, panel, k, height, parts, sums);
-                        finish(block, a, rows, panel, sums, copy);
-                    }
-                }
-            });
-        });
+        }
     });
 }
 
@@ -267,7 +279,7 @@ unsafe fn panel_sums(block: &Block, panel: usize, k: usize, height: usize, parts
 ///
 /// # Safety
 /// As for [`multiply`]; `sums` has a row of [`PANEL`] for each row.
-unsafe fn finish(block: &Block, a: &ASource, rows: Rows, panel: usize, sums: &[f32], copy: &mut [f32]) {
+unsafe fn finish(block: &Block, a: &ASource, rows: Rows, panel: usize, sums: &[f32]) {
     let line_rows = rows.offsets.len() / rows.lines.max(1);
     let vectors = block.vectors(panel);
     let mut t = block.tile(panel);
@@ -291,11 +303,13 @@ unsafe fn finish(block: &Block, a: &ASource, rows: Rows, panel: usize, sums: &[f
             if finite(row) {
                 write(row, 1);
             } else {
-                // SAFETY: the caller's contract.
-                unsafe {
-                    let x = gather(a, (line, first, rows), i, row, block.step, copy);
-                    by_fma(block, x, row, panel);
-                }
+                scratch::with(block.step.segs * block.step.len, |copy: &mut [f32]| {
+                    // SAFETY: the caller's contract.
+                    unsafe {
+                        let x = gather(a, (line, first, rows), i, row, block.step, copy);
+                        by_fma(block, x, row, panel);
+                    }
+                });
             }
         }
     }

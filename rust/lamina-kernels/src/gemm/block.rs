@@ -301,6 +301,22 @@ impl<'a> Block<'a> {
     }
 }
 
+impl<'a> Block<'a> {
+    fn new(
+        isa: Isa,
+        rows: Rows<'a>,
+        b: &'a Panels,
+        step: Step,
+        out: &'a Output<'a>,
+        partial: Option<&'a mut Partial>,
+    ) -> Self {
+        let c = (out.c, rows.offsets);
+        let waiting = partial.map_or(c, |p| (p.sums.as_mut_ptr().wrapping_sub(p.column), p.offsets));
+        let (from, to) = (if step.first { c } else { waiting }, if step.last { c } else { waiting });
+        Block { isa, kernels: kernels(isa), b, step, out, from, to }
+    }
+}
+
 /// Multiplies a block of rows by the panels `columns`. The first step overwrites C, unless the output
 /// accumulates; the last one runs the epilogue.
 ///
@@ -317,17 +333,58 @@ pub(crate) unsafe fn multiply_block(
     out: &Output,
     partial: Option<&mut Partial>,
 ) {
-    let c = (out.c, rows.offsets);
-    let waiting = partial.map_or(c, |p| (p.sums.as_mut_ptr().wrapping_sub(p.column), p.offsets));
-    let (from, to) = (if step.first { c } else { waiting }, if step.last { c } else { waiting });
-    let block = Block { isa, kernels: kernels(isa), b, step, out, from, to };
-    // SAFETY: the caller's contract; where AMX pays it is proven.
-    unsafe {
-        #[cfg(target_arch = "x86_64")]
-        if b.parts {
-            return super::amx::multiply(&block, a, rows, columns);
-        }
-        multiply(&block, a, rows, columns);
+    assert!(!b.parts, "parts are multiplied by parts");
+    // SAFETY: the caller's contract.
+    unsafe { multiply(&Block::new(isa, rows, b, step, out, partial), a, rows, columns) };
+}
+
+/// Multiplies a block of rows by all of k, which `steps` steps give with their A, where B is in parts: A is split once for
+/// all the panels that `chunks` gives.
+///
+/// # Safety
+/// As for [`multiply_block`], for every step.
+pub(crate) unsafe fn multiply_parts<'a>(
+    isa: Isa,
+    steps: usize,
+    source: impl Fn(usize) -> (ASource<'a>, Step),
+    rows: Rows,
+    b: &Panels,
+    chunks: &mut dyn Iterator<Item = Range<usize>>,
+    out: &Output,
+) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use super::amx;
+        let len = |step: Step| amx::split_len(rows.offsets.len(), step.segs * step.len);
+        let total = (0..steps).map(|i| len(source(i).1)).sum();
+        scratch::with(total, |parts: &mut [u16]| {
+            let mut rest = &mut *parts;
+            for i in 0..steps {
+                let (a, step) = source(i);
+                let (this, after) = rest.split_at_mut(len(step));
+                rest = after;
+                // SAFETY: the caller's contract; only where AMX is proven is B in parts.
+                unsafe { amx::split(&a, rows, step, this) };
+            }
+            for columns in chunks {
+                Partial::with(isa, steps, rows.offsets.len(), &columns, |mut partial| {
+                    let mut rest = &*parts;
+                    for i in 0..steps {
+                        let (a, step) = source(i);
+                        let (this, after) = rest.split_at(len(step));
+                        rest = after;
+                        let block = Block::new(isa, rows, b, step, out, partial.as_deref_mut());
+                        // SAFETY: as above.
+                        unsafe { amx::multiply(&block, &a, this, rows, columns.clone()) };
+                    }
+                });
+            }
+        });
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = (isa, steps, source, rows, b, chunks, out);
+        unreachable!("no B is in parts")
     }
 }
 
