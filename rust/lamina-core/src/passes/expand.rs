@@ -56,7 +56,7 @@ mod tests {
     /// The ops of an inverted residual's first half whose middle is a result too, or is not.
     fn ops(shared: bool) -> Vec<&'static str> {
         let mut g = Graph::new();
-        let [x, kernel, filter] = [&[2, 8, 8, 4][..], &[1, 1, 4, 24], &[3, 3, 24, 1]]
+        let [x, kernel, filter] = [&[2, 64, 96, 4][..], &[1, 1, 4, 24], &[3, 3, 24, 1]]
             .map(|dims| g.input(Type::known(DType::F32, dims)));
         let relu6 = Activation::Relu6;
         let expanded = g.add(Conv::new([1, 1], Padding::Same, [1, 1], 1), &[x, kernel]).unwrap();
