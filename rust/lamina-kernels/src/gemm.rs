@@ -24,6 +24,7 @@ pub use then::{Operand, gemm_then};
 
 use crate::epilogue::Epilogue;
 use crate::isa::Level;
+use crate::partition::part;
 use crate::threads;
 use crate::{Isa, scratch};
 use std::mem::MaybeUninit;
@@ -296,18 +297,6 @@ pub(crate) fn chunks(work: usize, panels: usize) -> usize {
     (work / TASK_NS).clamp(1, AMX_CHUNKS).min(panels)
 }
 
-/// Chunk `i` of `n` of a block's panels.
-pub(crate) fn chunk(panels: &Range<usize>, n: usize, i: usize) -> Range<usize> {
-    let (first, count) = part(panels.len(), n, i);
-    panels.start + first..panels.start + first + count
-}
-
-/// Part `i` of `n`, as even as can be, each stretch of parts as even too: `(first, count)`.
-pub(crate) fn part(len: usize, n: usize, i: usize) -> (usize, usize) {
-    let first = i * len / n;
-    (first, (i + 1) * len / n - first)
-}
-
 /// Runs the tasks that `work` nanoseconds were cut into, where it pays on several threads.
 pub(crate) fn run_tasks(work: usize, tasks: usize, task: impl Fn(usize) + Sync) {
     if work < 2 * TASK_NS { (0..tasks).for_each(task) } else { threads::run(tasks, task) }
@@ -343,11 +332,11 @@ fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
     }
     // Row blocks run fastest: the panels of a column block stay in the shared cache meanwhile.
     let task = |t: usize| {
-        let (tile, count) = part(tiles, row_blocks, t % row_blocks);
+        let block = part(0..tiles, row_blocks, t % row_blocks);
         let row = |tile| if tile == tiles { m } else { split(m, tiles, tile).0 };
-        let rows = (row(tile), row(tile + count) - row(tile), count);
-        let (first, count) = part(units, col_blocks, t / row_blocks);
-        let columns = first * unit..((first + count) * unit).min(panels);
+        let rows = (row(block.start), row(block.end) - row(block.start), block.len());
+        let units = part(0..units, col_blocks, t / row_blocks);
+        let columns = units.start * unit..(units.end * unit).min(panels);
         row_block(isa, a, &b, ldc, out, rows, columns);
     };
     let tasks = row_blocks * col_blocks;
@@ -365,10 +354,9 @@ fn multiply_by_parts(isa: Isa, a: MatRef, b: &Panels, ldc: usize, out: &Output) 
     let chunks = chunks(work / blocks, panels / col_blocks);
     let (len, steps) = (k_block(k), k.div_ceil(k_block(k)));
     threads::run_chunked(blocks, chunks, |block, taken| {
-        let (tile, tall) = part(tiles, row_blocks, block % row_blocks);
-        let (row, end) = (tile * AMX_ROWS, m.min((tile + tall) * AMX_ROWS));
-        let (first, count) = part(panels, col_blocks, block / row_blocks);
-        let columns = first..first + count;
+        let tiles = part(0..tiles, row_blocks, block % row_blocks);
+        let (row, end) = (tiles.start * AMX_ROWS, m.min(tiles.end * AMX_ROWS));
+        let columns = part(0..panels, col_blocks, block / row_blocks);
         let starts = [a.data.as_ptr().wrapping_add(row * a.row_stride)];
         let source = |i: usize| {
             let (k0, len) = (i * len, len.min(k - i * len));
@@ -382,8 +370,8 @@ fn multiply_by_parts(isa: Isa, a: MatRef, b: &Panels, ldc: usize, out: &Output) 
         };
         scratch::with(end - row, |offsets: &mut [usize]| {
             offsets.iter_mut().enumerate().for_each(|(i, offset)| *offset = (row + i) * ldc);
-            let rows = Rows { offsets, lines: 1, tiles: tall };
-            let mut taken = taken.map(|i| chunk(&columns, chunks, i));
+            let rows = Rows { offsets, lines: 1, tiles: tiles.len() };
+            let mut taken = taken.map(|i| part(columns.clone(), chunks, i));
             // SAFETY: `MatRef::check` holds the pointers in bounds; blocks cover disjoint rows and columns of C, and each
             // chunk of one is taken once.
             unsafe { multiply_parts(isa, steps, source, rows, b, &mut taken, out) };
@@ -399,12 +387,12 @@ fn strips(isa: Isa, a: MatRef, b: MatRef, ldc: usize, out: &Output) {
     let want = (work / TASK_NS).clamp(1, 2 * threads::num_threads());
     let parts = panels.div_ceil(STRIP_PANELS).max(want).min(panels);
     let task = |t: usize| {
-        let (panel, count) = part(panels, parts, t);
-        let first = panel * kernels.panel;
-        let cols = (count * kernels.panel).min(b.cols - first);
+        let strip = part(0..panels, parts, t);
+        let first = strip.start * kernels.panel;
+        let cols = (strip.len() * kernels.panel).min(b.cols - first);
         let data = &b.data[(first * b.col_stride).min(b.data.len())..];
         let (b, out) = (Right::Plain(MatRef { data, cols, ..b }), out.columns(first, cols));
-        row_block(isa, a, &b, ldc, &out, (0, a.rows, a.rows.div_ceil(kernels.rows)), 0..count);
+        row_block(isa, a, &b, ldc, &out, (0, a.rows, a.rows.div_ceil(kernels.rows)), 0..strip.len());
     };
     run_tasks(work, parts, task);
 }

@@ -1,4 +1,4 @@
-//! How many small units of work make one task.
+//! How work is cut into tasks, and how many small units of it make one.
 
 use crate::threads;
 use std::ops::Range;
@@ -16,5 +16,11 @@ pub(crate) fn ranges(units: usize, work: usize, body: impl Fn(Range<usize>) + Sy
     if tasks == 1 {
         return body(0..units);
     }
-    threads::run(tasks, |task| body(task * units / tasks..(task + 1) * units / tasks));
+    threads::run(tasks, |task| body(part(0..units, tasks, task)));
+}
+
+/// Part `i` of `n` of a range, as even as can be, each stretch of parts as even too.
+pub(crate) fn part(range: Range<usize>, n: usize, i: usize) -> Range<usize> {
+    let at = |i: usize| range.start + i * range.len() / n;
+    at(i)..at(i + 1)
 }

@@ -5,9 +5,10 @@ use super::window::{Image, Tap, Windows};
 use crate::epilogue::Epilogue;
 use crate::gemm::tile::{kernels, split};
 use crate::gemm::{
-    AMX_BLOCK_ROWS, AMX_DEPTH, ASource, Output, Packing, Partial, Rows, Step, TASKS_EACH, chunk, chunks,
-    grid, k_block, multiply_block, multiply_parts, part, rows_stay, run_tasks, work_ns,
+    AMX_BLOCK_ROWS, AMX_DEPTH, ASource, Output, Packing, Partial, Rows, Step, TASKS_EACH, chunks, grid,
+    k_block, multiply_block, multiply_parts, rows_stay, run_tasks, work_ns,
 };
+use crate::partition::part;
 use crate::{Isa, scratch, threads};
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -123,15 +124,13 @@ impl Indirect {
         let (row_blocks, col_blocks) = grid(rows, block, panels, work, each, stay);
         let blocks = row_blocks * col_blocks;
         let place = |t: usize| {
-            let (row, count) = part(rows, row_blocks, t / col_blocks);
-            let (panel, panels) = part(panels, col_blocks, t % col_blocks);
-            (row..row + count, panel..panel + panels)
+            (part(0..rows, row_blocks, t / col_blocks), part(0..panels, col_blocks, t % col_blocks))
         };
         if parts {
             let chunks = chunks(work / blocks, panels / col_blocks);
             return threads::run_chunked(blocks, chunks, |t, taken| {
                 let (rows, panels) = place(t);
-                self.block(x, packed, &out, rows, &mut taken.map(|i| chunk(&panels, chunks, i)));
+                self.block(x, packed, &out, rows, &mut taken.map(|i| part(panels.clone(), chunks, i)));
             });
         }
         run_tasks(work, blocks, |t| {

@@ -3,10 +3,12 @@
 use super::{Conv2d, ConvForward, Kind};
 use crate::epilogue::Epilogue;
 use crate::gemm::tile::kernels;
-use crate::gemm::{Output, grid, part, run_tasks, work_ns};
+use crate::gemm::{Output, TASKS_EACH, grid, run_tasks, work_ns};
+use crate::partition::part;
 use crate::pool::{Pool2d, max_pool};
 use crate::threads::SharedMut;
 use crate::{Isa, scratch};
+use std::ops::Range;
 
 /// Elements of the convolution's result that are computed before they are pooled, where one row of windows has not more.
 const MIDDLE_LEN: usize = 6 << 10;
@@ -64,12 +66,11 @@ impl PooledConv {
         let line = g.ow * g.co;
         let each = (MIDDLE_LEN / (pool.kh * line)).clamp(1, pool.oh);
         let work = work_ns(g.n * g.oh * g.ow, g.co, g.kh * g.kw * g.c);
-        let (tasks, _) = grid(rows, rows, 1, work, 4, true);
+        let (tasks, _) = grid(rows, rows, 1, work, TASKS_EACH, true);
         let panels = g.co.div_ceil(kernels(self.isa).panel);
         let y = SharedMut::new(y);
         run_tasks(work, tasks, |task| {
-            let (mut row, count) = part(rows, tasks, task);
-            let end = row + count;
+            let Range { start: mut row, end } = part(0..rows, tasks, task);
             while row < end {
                 let (image, first) = (row / pool.oh, row % pool.oh);
                 let count = each.min(end - row).min(pool.oh - first);

@@ -10,8 +10,9 @@ use crate::conv::Conv2d;
 use crate::epilogue::Epilogue;
 use crate::gemm::tile::kernels;
 use crate::gemm::{
-    ASource, MatRef, Output, Panels, Rows, Step, k_block, multiply_block, pack_b, packed_b_len, part,
+    ASource, MatRef, Output, Panels, Rows, Step, k_block, multiply_block, pack_b, packed_b_len,
 };
+use crate::partition::part;
 use crate::threads::{self, SharedMut};
 use crate::{Isa, scratch};
 use std::ops::Range;
@@ -109,14 +110,13 @@ impl Expanded {
         let threads = threads::num_threads();
         // Whole images or rows stay with the threads that wrote them.
         let unit = if g.n.is_multiple_of(threads) { 1 } else { threads };
-        let want = (4 * threads).div_ceil(g.n * across).next_multiple_of(unit).min(g.oh.div_ceil(TASK_ROWS));
+        let want = (4 * threads).div_ceil(g.n * across).min(g.oh.div_ceil(TASK_ROWS));
         let down = want.max(g.oh.div_ceil(self.rows)).next_multiple_of(unit).min(g.oh);
         let out = SharedMut::new(y);
         threads::run(g.n * down * across, |task| {
             let (image, block, lane) =
                 (task / across / down, task / across % down, task % across * self.lanes);
-            let (row, count) = part(g.oh, down, block);
-            let rows = row..row + count;
+            let rows = part(0..g.oh, down, block);
             let channels = lane..g.c.min(lane + self.lanes);
             self.part(x, packed, expand, filter, &out, ep, image, rows, channels);
         });

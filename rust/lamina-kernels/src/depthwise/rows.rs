@@ -7,7 +7,7 @@
 #![allow(clippy::needless_range_loop)] // registers are arrays, indexed in step
 
 use crate::conv::window::{Tap, Windows};
-use crate::gemm::part;
+use crate::partition::part;
 use crate::simd::Simd;
 use crate::{Isa, dispatch, scratch, threads};
 use std::mem::MaybeUninit;
@@ -40,7 +40,7 @@ pub(super) struct Line {
 /// Multiplications of one task: a few microseconds.
 const TASK_WORK: usize = 1 << 17;
 
-/// Rows of one task at least, where there are channels to cut instead: a task reads some lines that its
+/// Rows of each thread at least, where there are channels to cut instead: a task reads some lines that its
 /// neighbours read too.
 const TASK_ROWS: usize = 4;
 
@@ -80,16 +80,18 @@ impl Plan {
             return;
         }
         let threads = threads::num_threads();
-        let want = (rows * self.row_work() / TASK_WORK).clamp(1, 4 * threads).next_multiple_of(threads);
+        let want = (rows * self.row_work() / TASK_WORK).clamp(1, 4 * threads);
+        // As many for each thread; what is small stays with the caller.
+        let want = if want > 1 { want.next_multiple_of(threads) } else { 1 };
         // By rows, which stay with the threads that wrote them, or by channels, as the multiply before does with so few.
-        let down = if rows >= TASK_ROWS * threads { want.min(rows) } else { 1 };
+        let few = rows < TASK_ROWS * threads;
         let units = channels.div_ceil(16 * unit);
-        let across = if down == 1 { want.min(channels / TASK_CHANNELS).max(1) } else { 1 };
+        let across = if few { want.min(channels / TASK_CHANNELS).min(units).max(1) } else { 1 };
+        let down = want.div_ceil(across).min(rows);
         threads::run(down * across, |task| {
-            let (row, count) = part(rows, down, task / across);
-            let (first, lanes) = part(units, across, task % across);
-            let lane = |unit_count: usize| channels.min(unit_count * 16 * unit);
-            body(row..row + count, lane(first)..lane(first + lanes));
+            let units = part(0..units, across, task % across);
+            let lane = |i: usize| channels.min(i * 16 * unit);
+            body(part(0..rows, down, task / across), lane(units.start)..lane(units.end));
         });
     }
 

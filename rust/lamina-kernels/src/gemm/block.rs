@@ -233,6 +233,20 @@ pub(super) struct Block<'a> {
 }
 
 impl<'a> Block<'a> {
+    fn new(
+        isa: Isa,
+        rows: Rows<'a>,
+        b: &'a Panels,
+        step: Step,
+        out: &'a Output<'a>,
+        partial: Option<&'a mut Partial>,
+    ) -> Self {
+        let c = (out.c, rows.offsets);
+        let waiting = partial.map_or(c, |p| (p.sums.as_mut_ptr().wrapping_sub(p.column), p.offsets));
+        let (from, to) = (if step.first { c } else { waiting }, if step.last { c } else { waiting });
+        Block { isa, kernels: kernels(isa), b, step, out, from, to }
+    }
+
     /// The tile of panel `panel` at the first row, but for where it reads A.
     pub fn tile(&self, panel: usize) -> Tile {
         let (Block { b, kernels, out, .. }, Step { k0, segs, len, first, last }) = (self, self.step);
@@ -301,22 +315,6 @@ impl<'a> Block<'a> {
     }
 }
 
-impl<'a> Block<'a> {
-    fn new(
-        isa: Isa,
-        rows: Rows<'a>,
-        b: &'a Panels,
-        step: Step,
-        out: &'a Output<'a>,
-        partial: Option<&'a mut Partial>,
-    ) -> Self {
-        let c = (out.c, rows.offsets);
-        let waiting = partial.map_or(c, |p| (p.sums.as_mut_ptr().wrapping_sub(p.column), p.offsets));
-        let (from, to) = (if step.first { c } else { waiting }, if step.last { c } else { waiting });
-        Block { isa, kernels: kernels(isa), b, step, out, from, to }
-    }
-}
-
 /// Multiplies a block of rows by the panels `columns`. The first step overwrites C, unless the output
 /// accumulates; the last one runs the epilogue.
 ///
@@ -355,27 +353,25 @@ pub(crate) unsafe fn multiply_parts<'a>(
     #[cfg(target_arch = "x86_64")]
     {
         use super::amx;
-        let len = |step: Step| amx::split_len(rows.offsets.len(), step.segs * step.len);
-        let total = (0..steps).map(|i| len(source(i).1)).sum();
-        scratch::with(total, |parts: &mut [u16]| {
-            let mut rest = &mut *parts;
-            for i in 0..steps {
+        let len = |i: usize| {
+            let step = source(i).1;
+            amx::split_len(rows.offsets.len(), step.segs * step.len)
+        };
+        // All steps are as long, but for the last.
+        let each = len(0);
+        scratch::with((steps - 1) * each + len(steps - 1), |parts: &mut [u16]| {
+            for (i, parts) in parts.chunks_mut(each).enumerate() {
                 let (a, step) = source(i);
-                let (this, after) = rest.split_at_mut(len(step));
-                rest = after;
                 // SAFETY: the caller's contract; only where AMX is proven is B in parts.
-                unsafe { amx::split(&a, rows, step, this) };
+                unsafe { amx::split(&a, rows, step, parts) };
             }
             for columns in chunks {
                 Partial::with(isa, steps, rows.offsets.len(), &columns, |mut partial| {
-                    let mut rest = &*parts;
-                    for i in 0..steps {
+                    for (i, parts) in parts.chunks(each).enumerate() {
                         let (a, step) = source(i);
-                        let (this, after) = rest.split_at(len(step));
-                        rest = after;
                         let block = Block::new(isa, rows, b, step, out, partial.as_deref_mut());
                         // SAFETY: as above.
-                        unsafe { amx::multiply(&block, &a, this, rows, columns.clone()) };
+                        unsafe { amx::multiply(&block, &a, parts, rows, columns.clone()) };
                     }
                 });
             }

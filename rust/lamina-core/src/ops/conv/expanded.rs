@@ -19,7 +19,7 @@ const LARGE: usize = 1 << 18;
 
 impl ExpandedConv {
     /// One op for a pointwise convolution by `kernel` and the depthwise one that reads it, where that is faster:
-    /// the result of the first is large beside its weights.
+    /// the result of the first is large.
     pub fn of(expand: Conv, conv: Conv, x: &Type, kernel: &Type, conv_kernel: &Type) -> Option<ExpandedConv> {
         let op = ExpandedConv { expand, conv };
         let float = [x, kernel, conv_kernel].iter().all(|ty| ty.dtype == DType::F32);
