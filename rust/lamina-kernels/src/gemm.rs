@@ -223,16 +223,21 @@ pub fn gemm(isa: Isa, a: MatRef, b: B, c: &mut [f32], ldc: usize, accumulate: bo
             let kernels = kernels(isa);
             if b.row_stride == 1 && b.col_stride != 1 && a.col_stride == 1 && small::pays(m, k) {
                 small::dots(isa, a, b, ldc, &out);
-            } else if b.col_stride == 1 && m <= kernels.rows {
-                // One tile reads B once: where it lies.
+            } else if b.col_stride == 1 && (m <= kernels.rows || m <= STRIP_ROWS && a.col_stride == 1) {
+                // Read where it lies: by one tile, or by one that packs it for the others.
                 let tail = n % kernels.panel;
                 let tail_at = MatRef { data: &b.data[(n - tail).min(b.data.len())..], cols: tail, ..b };
                 scratch::with(packed_b_len(isa, k, tail), |packed: &mut [f32]| {
                     pack_b(isa, tail_at, packed);
-                    multiply(isa, a, Panels::in_place(isa, b, packed), ldc, &out);
+                    let panels = Panels::in_place(isa, b, packed);
+                    if m <= kernels.rows {
+                        multiply(isa, a, panels, ldc, &out);
+                    } else {
+                        strips(isa, a, &Right::Panels(panels), n, ldc, &out);
+                    }
                 });
             } else if m <= STRIP_ROWS {
-                strips(isa, a, b, ldc, &out);
+                strips(isa, a, &Right::Plain(b), n, ldc, &out);
             } else {
                 let packing = Packing::new(isa, m, k, n);
                 scratch::with(packing.packed_len(), |packed: &mut [f32]| {
@@ -380,19 +385,25 @@ fn multiply_by_parts(isa: Isa, a: MatRef, b: &Panels, ldc: usize, out: &Output) 
 }
 
 /// All rows by strips of columns, each of which its task packs.
-fn strips(isa: Isa, a: MatRef, b: MatRef, ldc: usize, out: &Output) {
+fn strips(isa: Isa, a: MatRef, b: &Right, n: usize, ldc: usize, out: &Output) {
     let kernels = kernels(isa);
-    let panels = b.cols.div_ceil(kernels.panel);
-    let work = work_ns(a.rows, b.cols, b.rows);
+    let panels = n.div_ceil(kernels.panel);
+    let work = work_ns(a.rows, n, b.k());
     let want = (work / TASK_NS).clamp(1, 2 * threads::num_threads());
     let parts = panels.div_ceil(STRIP_PANELS).max(want).min(panels);
+    let rows = (0, a.rows, a.rows.div_ceil(kernels.rows));
     let task = |t: usize| {
         let strip = part(0..panels, parts, t);
-        let first = strip.start * kernels.panel;
-        let cols = (strip.len() * kernels.panel).min(b.cols - first);
-        let data = &b.data[(first * b.col_stride).min(b.data.len())..];
-        let (b, out) = (Right::Plain(MatRef { data, cols, ..b }), out.columns(first, cols));
-        row_block(isa, a, &b, ldc, &out, (0, a.rows, a.rows.div_ceil(kernels.rows)), 0..strip.len());
+        match b {
+            Right::Panels(_) => row_block(isa, a, b, ldc, out, rows, strip),
+            Right::Plain(b) => {
+                let first = strip.start * kernels.panel;
+                let cols = (strip.len() * kernels.panel).min(b.cols - first);
+                let data = &b.data[(first * b.col_stride).min(b.data.len())..];
+                let (b, out) = (Right::Plain(MatRef { data, cols, ..*b }), out.columns(first, cols));
+                row_block(isa, a, &b, ldc, &out, rows, 0..strip.len());
+            }
+        }
     };
     run_tasks(work, parts, task);
 }

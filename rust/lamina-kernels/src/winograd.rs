@@ -295,6 +295,7 @@ impl Winograd {
                                 // The tiles fetch the next position's filters together.
                                 ahead: next.wrapping_add(i * c * width / heights),
                                 ahead_step: width / heights,
+                                packed: std::ptr::null_mut(),
                                 panel_stride: 0,
                                 c: m[position * sums.position..].as_mut_ptr(),
                                 offsets: offsets[first..].as_ptr(),

@@ -33,6 +33,8 @@ pub(crate) struct Panels {
     n: usize,
     /// Whether B is split into parts: then the multiply is AMX's.
     pub parts: bool,
+    /// Whether B lies where it came from: not packed, but for the last columns.
+    in_place: bool,
 }
 
 // SAFETY: a view of memory that only is read, shared by the tasks of one call.
@@ -52,6 +54,7 @@ impl Panels {
             k,
             n,
             parts: false,
+            in_place: false,
         }
     }
 
@@ -62,7 +65,16 @@ impl Panels {
         let panel = kernels(isa).panel;
         debug_assert_eq!(data.len(), parts::len(k, n));
         let base = data.as_ptr();
-        Panels { data: base, stride: parts::len(k, panel), step: 0, tail: base, k, n, parts: true }
+        Panels {
+            data: base,
+            stride: parts::len(k, panel),
+            step: 0,
+            tail: base,
+            k,
+            n,
+            parts: true,
+            in_place: false,
+        }
     }
 
     /// Where the parts of a panel are.
@@ -81,6 +93,7 @@ impl Panels {
             k: b.rows,
             n: b.cols,
             parts: false,
+            in_place: true,
         }
     }
 }
@@ -148,6 +161,9 @@ impl<'a> Output<'a> {
         }
     }
 }
+
+/// Numbers in a line of the cache.
+const LINE: usize = 16;
 
 /// The length of the blocks that sums over `k` are cut into. It depends on nothing else: that keeps the
 /// bits of a row the same in every call, and the error of a long sum near that of a blocked one. Blocks are whole tiles of
@@ -274,6 +290,7 @@ impl<'a> Block<'a> {
             b_step,
             ahead: std::ptr::null(),
             ahead_step: 0,
+            packed: std::ptr::null_mut(),
             panel_stride: b.stride,
             c: self.to.0.wrapping_add(col),
             offsets: self.to.1.as_ptr(),
@@ -387,6 +404,22 @@ pub(crate) unsafe fn multiply_parts<'a>(
 /// # Safety
 /// As for [`multiply_block`].
 unsafe fn multiply(block: &Block, a: &ASource, rows: Rows, columns: Range<usize>) {
+    // A panel that several tiles read where it lies is packed by the first of them.
+    let packs = block.b.in_place && rows.lines * rows.tiles > 1 && matches!(a, ASource::Lines { .. });
+    // SAFETY: the caller's contract.
+    unsafe {
+        if !packs {
+            return multiply_panels(block, a, rows, columns, &mut []);
+        }
+        scratch::with(block.step.len * block.kernels.panel, |room: &mut [f32]| {
+            multiply_panels(block, a, rows, columns, room);
+        });
+    }
+}
+
+/// # Safety
+/// As for [`multiply_block`]; `room` is for one packed panel, or is empty if B is read where it is.
+unsafe fn multiply_panels(block: &Block, a: &ASource, rows: Rows, columns: Range<usize>, room: &mut [f32]) {
     let line_rows = rows.offsets.len() / rows.lines.max(1);
     let Block { kernels, b, step, .. } = block;
     let Step { segs, len, .. } = *step;
@@ -402,8 +435,13 @@ unsafe fn multiply(block: &Block, a: &ASource, rows: Rows, columns: Range<usize>
         t.ahead = t.b.wrapping_add(if fetch { b.stride } else { 0 });
         t.ahead_step = if fetch { t.b_step / tiles } else { 0 };
         let share = if fetch { t.b_step * len * segs / tiles } else { 0 };
+        let packs = !room.is_empty() && t.b_step > kernels.panel;
+        // Then the next panel is as many lines per k as there are in a panel's row: a tile each fetches one of them.
+        let next = t.b.wrapping_add(kernels.panel);
+        let next_lines =
+            if packs && (panel + 2) * kernels.panel <= b.n { kernels.panel.div_ceil(LINE) } else { 0 };
         let mut wide = 1;
-        for (line, first, mr) in rows.tiles() {
+        for (i, (line, first, mr)) in rows.tiles().enumerate() {
             let row = line * line_rows + first;
             let mut list = (kernels.by_rows, kernels.by_rows_narrow);
             let packed;
@@ -434,6 +472,10 @@ unsafe fn multiply(block: &Block, a: &ASource, rows: Rows, columns: Range<usize>
             }
             block.aim(&mut t, row);
             let mut kernel = if narrow { list.1[mr - 1] } else { list.0[mr - 1] };
+            if packs && i == 0 {
+                kernel = kernels.by_rows_packing[mr - 1];
+                t.packed = room.as_mut_ptr();
+            }
             if mr == rows.offsets.len() && matches!(a, ASource::Lines { .. } | ASource::Rows { .. }) {
                 let options = kernels.by_rows_wide.get(mr - 1).copied().unwrap_or_default();
                 if let Some(&option) = options.iter().find(|option| option.0 <= left) {
@@ -442,17 +484,26 @@ unsafe fn multiply(block: &Block, a: &ASource, rows: Rows, columns: Range<usize>
                 }
             }
             if let (ASource::Lines { stride, .. }, true) =
-                (a, panel == columns.start && step.first && step.last)
+                (a, panel == columns.start && step.first && step.last && len * segs > 0)
             {
                 // In the first panel, the rows of the next tile are further away than the next panel.
                 // SAFETY: the caller's contract.
                 t.ahead = unsafe { *t.a }.wrapping_add(t.a_off + mr * stride);
-                t.ahead_step = (mr * stride / (len * segs).max(1)).min(16);
+                t.ahead_step = (mr * stride / (len * segs)).min(16);
+            }
+            if i < next_lines {
+                (t.ahead, t.ahead_step) = (next.wrapping_add(i * LINE), b.step);
+            } else if packs {
+                t.ahead_step = 0;
             }
             // SAFETY: `kernels(isa)` holds only kernels that isa proves; pointers by the caller's contract.
             unsafe {
                 kernel(&t);
                 t.ahead = t.ahead.wrapping_add(share);
+                if packs {
+                    // Packed by now.
+                    (t.b, t.b_step) = (room.as_ptr(), kernels.panel);
+                }
                 block.activate(&t, mr);
             }
         }

@@ -36,6 +36,8 @@ pub(crate) struct Tile {
     /// What is read next: brought into L2 meanwhile, a line per k, so many floats apart.
     pub ahead: *const f32,
     pub ahead_step: usize,
+    /// Packing kernels only: where the panel is packed as it is read.
+    pub packed: *mut f32,
     /// Row i of the output starts at `c + offsets[i]`; `cols` of its elements are written.
     pub c: *mut f32,
     pub offsets: *const usize,
@@ -75,16 +77,28 @@ pub(crate) struct Kernels {
     pub by_panel_narrow: &'static [Kernel],
     /// For few rows, several panels at once: `(panels, kernel)`, the most panels first.
     pub by_rows_wide: &'static [&'static [(usize, Kernel)]],
+    /// Pack the panel on the way.
+    pub by_rows_packing: &'static [Kernel],
     pub finish: Finish,
 }
 
 /// `NV` vectors of columns, `PV` of them per panel.
 #[inline(always)]
-unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const PV: usize, const ROWS: bool>(s: S, t: &Tile) {
+unsafe fn tile<
+    S: Simd,
+    const MR: usize,
+    const NV: usize,
+    const PV: usize,
+    const ROWS: bool,
+    const PACK: bool,
+>(
+    s: S,
+    t: &Tile,
+) {
     // SAFETY: the contract of [`Kernel`].
     unsafe {
         let mut acc = [[s.zero(); NV]; MR];
-        let (mut b, mut ahead) = (t.b, t.ahead);
+        let (mut b, mut ahead, mut packed) = (t.b, t.ahead, t.packed);
         if !t.residual.is_null() {
             // Wanted at the end, and seldom in L1.
             for i in 0..MR {
@@ -116,6 +130,12 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const PV: usize, const
                 let mut bv = [s.zero(); NV];
                 for j in 0..NV {
                     bv[j] = s.load(b.add((j / PV) * t.panel_stride + (j % PV) * S::LANES));
+                }
+                if PACK {
+                    for j in 0..NV {
+                        s.store(packed.add(j * S::LANES), bv[j]);
+                    }
+                    packed = packed.add(NV * S::LANES);
                 }
                 for i in 0..MR {
                     let a = s.splat(if ROWS { *rows[i].add(p) } else { *rows[0].add(i) });
@@ -225,9 +245,11 @@ macro_rules! kernels {
             use super::*;
 
             $(#[$features])?
-            unsafe fn kernel<const MR: usize, const NV: usize, const PV: usize, const ROWS: bool>(t: &Tile) {
+            unsafe fn kernel<const MR: usize, const NV: usize, const PV: usize, const ROWS: bool, const PACK: bool>(
+                t: &Tile,
+            ) {
                 // SAFETY: the contract of `Kernel`, and of the token.
-                unsafe { tile::<$simd, MR, NV, PV, ROWS>($token, t) }
+                unsafe { tile::<$simd, MR, NV, PV, ROWS, PACK>($token, t) }
             }
 
             $(#[$features])?
@@ -240,11 +262,12 @@ macro_rules! kernels {
                 lanes: <$simd as Simd>::LANES,
                 rows: $rows,
                 panel: $nv * <$simd as Simd>::LANES,
-                by_rows: &[$(kernel::<$mr, $nv, $nv, true>),*],
-                by_panel: &[$(kernel::<$mr, $nv, $nv, false>),*],
-                by_rows_narrow: &[$(kernel::<$mr, 1, 1, true>),*],
-                by_panel_narrow: &[$(kernel::<$mr, 1, 1, false>),*],
-                by_rows_wide: &[$(&[$(($wnv / $nv, kernel::<$wmr, $wnv, $nv, true>)),*]),*],
+                by_rows: &[$(kernel::<$mr, $nv, $nv, true, false>),*],
+                by_panel: &[$(kernel::<$mr, $nv, $nv, false, false>),*],
+                by_rows_narrow: &[$(kernel::<$mr, 1, 1, true, false>),*],
+                by_panel_narrow: &[$(kernel::<$mr, 1, 1, false, false>),*],
+                by_rows_wide: &[$(&[$(($wnv / $nv, kernel::<$wmr, $wnv, $nv, true, false>)),*]),*],
+                by_rows_packing: &[$(kernel::<$mr, $nv, $nv, true, true>),*],
                 finish: finish_narrow,
             };
         }
