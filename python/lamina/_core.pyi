@@ -76,9 +76,6 @@ class Function:
     def __call__(
         self, *inputs: TensorLike
     ) -> list[Tensor]: ...  # runs outside the interpreter lock; variables updated in place
-    def try_call(
-        self, value: TensorLike
-    ) -> Tensor | None: ...  # the short way in: None where it does not apply
     def call_numpy(self, *inputs: TensorLike) -> list[np.ndarray]: ...
     def flops(self, shapes: Sequence[Sequence[int]]) -> int: ...
     def arena_bytes(
@@ -94,6 +91,18 @@ class Function:
         tuple[str, int, int, int, float]
     ]: ...  # each step: kernel, bytes read, written, operations, seconds
     def describe(self, shapes: Sequence[Sequence[int]]) -> str: ...  # the plan, one line a step
+
+class DirectCall:
+    """What models inherit their call from: by the engine's function alone where it is known and fits, else by `_full_call`."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+    def _call_directly(self, function: Function) -> None: ...  # until a layer is edited
+    def __getnewargs__(self) -> tuple[()]: ...
+
+def set_plain(plain: bool) -> None: ...  # whether calls on this thread may be direct
+def is_plain() -> bool: ...
+def edit() -> None: ...  # counts a change to a layer
+def edits() -> int: ...
 
 class Tape:
     """Records ops that run now, for `gradient`. Inside an open Graph it records nothing itself: `gradient` differentiates the graph."""

@@ -512,17 +512,18 @@ def test_autocast_scope_casts_float_variables():
 
 def test_plain_follows_what_it_stands_for():
     from lamina.engine import scope
+    from lamina.engine.direct import is_plain
     from lamina.engine.scope import state
 
     seen = []
 
     class Look(lamina.layers.Layer):
         def call(self, x):
-            seen.append((state.plain, bool(state.call)))
+            seen.append((is_plain(), bool(state.call)))
             return x
 
     Look()(np.zeros((1, 2), "float32"))
-    assert seen[-1] == (False, True) and state.plain
+    assert seen[-1] == (False, True) and is_plain()
     for opened in (
         scope.flag("eager"),
         scope.AutocastScope("float16"),
@@ -530,8 +531,47 @@ def test_plain_follows_what_it_stands_for():
         scope.training_phase(None, True),
     ):
         with opened:
-            assert not state.plain
+            assert not is_plain()
             with scope.fresh():
-                assert state.plain is not bool(state.eager)
-            assert not state.plain
-        assert state.plain
+                assert is_plain() is not bool(state.eager)
+            assert not is_plain()
+        assert is_plain()
+
+
+def test_a_direct_call_is_the_full_call():
+    dense = lamina.layers.Dense(2, activation="relu")
+    model = lamina.Sequential([lamina.Input((3,)), dense])
+    x = np.array([[1.0, -2.0, 3.0], [-1.0, 0.5, -4.0]], "float32")
+    full = np.asarray(model._full_call(x))
+    for _ in range(3):
+        assert np.array_equal(model(x), full)
+        assert np.array_equal(model(x[:1]), full[:1])
+        assert np.array_equal(model(lamina.ops.convert_to_tensor(x)), full)
+    # What the function was not made for goes the full way, and says what is wrong.
+    assert np.array_equal(model(x.astype("float64")), full)
+    assert np.array_equal(model(x.tolist()), full)
+    assert model(lamina.Input((3,))).shape == (None, 2)
+    with pytest.raises(ValueError, match="3"):
+        model(np.zeros((1, 4), "float32"))
+    with pytest.raises(TypeError):
+        model()
+    # An edited layer, another weight.
+    dense.activation = lamina.activations.linear
+    linear = np.asarray(model(x))
+    assert (linear < 0).any() and np.array_equal(np.maximum(linear, 0), full)
+    dense.bias.assign([1.0, 2.0])
+    assert np.allclose(model(x), linear + np.array([1.0, 2.0]))
+
+
+def test_models_that_were_called_directly_are_copied_and_overridden():
+    class Doubled(lamina.Sequential):
+        def __call__(self, *args, **kwargs):
+            return super().__call__(*args, **kwargs) * 2
+
+    x = np.ones((1, 3), "float32")
+    model = lamina.Sequential([lamina.Input((3,)), lamina.layers.Dense(2)])
+    y = np.asarray([model(x) for _ in range(2)][-1])
+    for copied in (copy.copy(model), copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert np.array_equal([copied(x) for _ in range(2)][-1], y)
+    doubled = Doubled(model.layers)
+    assert np.array_equal([doubled(x) for _ in range(2)][-1], 2 * y)

@@ -4,6 +4,8 @@ stateless calls.
 
 import threading
 
+from lamina.engine.direct import set_plain
+
 
 class _State(threading.local):
     names = ()  # ((name, caller), ...) from the outermost scope in
@@ -18,20 +20,13 @@ class _State(threading.local):
     tapes = 0  # gradient tapes that record
     keep_functions = False  # configurations hold function objects: a copy within this process
     cleanups = None  # inside a trace: what to call at its end, to let go of symbolic values
-    plain = True  # neither within a layer's call nor eager nor redirected: one look-up where each would cost
 
     def settle(self):
-        """Brings `plain` up to date; for whoever changes what it says."""
-        self.plain = not (self.call or self.eager or self.redirect)
+        """Lets models be called directly where nothing here speaks against it; for whoever changes that."""
+        set_plain(not (self.call or self.eager or self.redirect))
 
 
 state = _State()
-
-
-class Edits:
-    """Counts changes to all layers together: what was learnt about a model at this count is current."""
-
-    count = 0
 
 
 class name_scope:

@@ -4,6 +4,7 @@ KerasTensors.
 
 from lamina import ops, tree
 from lamina.engine import scope
+from lamina.engine.direct import set_plain
 from lamina.engine.keras_tensor import KerasTensor, any_symbolic_tensors, get_keras_mask
 from lamina.engine.operation import Node, Operation, name_producers
 from lamina.engine.scope import AutocastScope, CallContext, state
@@ -110,7 +111,7 @@ class LayerCall:
         outermost = context is None
         if outermost:
             context = state.call = CallContext(self)
-            state.plain = False
+            set_plain(False)
             if not state.inferring:
                 self._clear_losses()
         outer_training, outer_names = context.training, state.names

@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 
-from lamina.engine.scope import Edits, StatelessScope
+from lamina.engine.direct import edit
+from lamina.engine.scope import StatelessScope
 
 _UNTRACKED = {
     "_inbound_nodes",
@@ -32,7 +33,7 @@ class LayerState:
             value = self._tracker.track(value)
         if name[0] != "_":
             self.__dict__["_edits"] += 1
-            Edits.count += 1
+            edit()
         super().__setattr__(name, value)
 
     def __delattr__(self, name):

@@ -4,9 +4,10 @@ import functools
 import json
 
 from lamina import tree
+from lamina.engine.direct import DirectCall
 from lamina.engine.keras_tensor import KerasTensor, get_keras_mask
 from lamina.engine.operation import Operation
-from lamina.engine.scope import Edits, state
+from lamina.engine.scope import state
 from lamina.engine.trace import compile_function, infer
 from lamina.engine.tracebacks import boundary, shorten, warn
 from lamina.errors import ShapeError
@@ -25,7 +26,7 @@ _REPLACED = {
 }
 
 
-class Model(Trainer, Layer):
+class Model(Trainer, Layer, DirectCall):
     """Layers as one thing with `fit`, `evaluate`, `predict`, `summary` and `save_weights`.
 
     From inputs and outputs (a functional model):
@@ -87,20 +88,11 @@ class Model(Trainer, Layer):
     # Set by models made of lamina's own layers: a trace loses no side effect of their calls.
     _can_compile_calls = False
 
-    # The count of edits at which the engine's own entry for `model(array)` is good, and that entry.
-    _short = -1, None
+    # `model(array)` goes to the engine at once where it can, everything else to `_full_call`.
+    __call__ = DirectCall.__call__
 
-    def __call__(self, *args, **kwargs):
+    def _full_call(self, *args, **kwargs):
         try:
-            # Attributes of a layer are not free to look up, nor are those of a thread: as few as can be.
-            edits, short = self._short
-            if edits == Edits.count and len(args) == 1 and not kwargs and state.plain:
-                try:
-                    outputs = short(args[0])
-                except IndexError:  # an id outside its table: layer by layer, the call says which
-                    outputs = None
-                if outputs is not None:
-                    return outputs
             if self._can_compile_calls and self.built and not (state.call or state.eager or self.run_eagerly):
                 outputs = self._compiled_call(args, kwargs)
                 if outputs is not NotImplemented:
@@ -153,7 +145,7 @@ class Model(Trainer, Layer):
         if masks is None and not losses and training is None and not tree.is_nested(outputs):
             entry = function.only_function()
             if entry is not None:
-                self.__dict__["_short"] = Edits.count, entry.try_call
+                self._call_directly(entry)
         return outputs
 
     # ------------------------------------------------------------------------------------------- building
@@ -379,7 +371,6 @@ class Model(Trainer, Layer):
             "_call_functions",
             "_flat_layers",
             "_traced_edits",
-            "_short",
             "_short_predict",
             "_short_steps",
             "_fresh_steps",

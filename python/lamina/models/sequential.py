@@ -4,8 +4,8 @@ import inspect
 
 from lamina import tree
 from lamina.backend import standardize_shape
+from lamina.engine.direct import edit
 from lamina.engine.keras_tensor import get_keras_mask
-from lamina.engine.scope import Edits
 from lamina.engine.tracebacks import boundary
 from lamina.errors import ShapeError
 from lamina.layers.core.input_layer import InputLayer
@@ -91,7 +91,7 @@ class Sequential(Model):
             raise ValueError(f"The `Input` of Sequential model '{self.name}' must be its first layer.")
         stack.append(layer)
         self.__dict__["_edits"] += 1
-        Edits.count += 1
+        edit()
         self.reset_functions()
 
     @boundary
@@ -101,7 +101,7 @@ class Sequential(Model):
             raise ValueError(f"Sequential model '{self.name}' has no layers to pop.")
         layer = self._stack.pop()
         self.__dict__["_edits"] += 1
-        Edits.count += 1
+        edit()
         self.reset_functions()
         self._forget(keep=len(self._stack))
         if rebuild:

@@ -7,7 +7,8 @@ conditions under which it applies; where it does not, the call goes the long way
 import numpy as np
 
 from lamina import tree
-from lamina.engine.scope import Edits, state
+from lamina.engine.direct import edits
+from lamina.engine.scope import state
 from lamina.engine.trace import compile_function
 from lamina.trainers import checks
 
@@ -26,7 +27,7 @@ class PredictShortcut:
     """`predict_on_batch` of one array."""
 
     def __init__(self, model, function, x):
-        self.model, self.function, self.edits, self.kind = model, function, Edits.count, _kind(x)
+        self.model, self.function, self.edits, self.kind = model, function, edits(), _kind(x)
 
     @classmethod
     def of(cls, model, batch, outputs):
@@ -46,7 +47,7 @@ class PredictShortcut:
         """The outputs, or None where the shortcut does not apply."""
         if (
             type(x) is np.ndarray
-            and self.edits == Edits.count
+            and self.edits == edits()
             and (x.dtype, x.shape[1:]) == self.kind
             and self.model.predict_function is not None
             and not state.eager

@@ -3,12 +3,9 @@
 use crate::arrays;
 use crate::errors::OrPy;
 use crate::operand::{Operand, concrete};
-use crate::tape::is_recording;
 use crate::tensor::PyTensor;
-use crate::trace::open_trace;
-use lamina_core::plan::Results;
+use lamina_core::plan::{Results, Traced};
 use lamina_core::{Function, Tensor, Type};
-use numpy::PyUntypedArray;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 use smallvec::SmallVec;
@@ -26,6 +23,11 @@ impl PyFunction {
     /// Wraps an engine function.
     pub fn new(function: Function) -> Self {
         PyFunction { function }
+    }
+
+    /// What was compiled.
+    pub fn traced(&self) -> &Traced {
+        self.function.traced()
     }
 
     fn inputs(&self, inputs: &Bound<'_, PyTuple>) -> PyResult<SmallVec<[Tensor; 4]>> {
@@ -50,7 +52,8 @@ impl PyFunction {
         self.run_on(py, &tensors)
     }
 
-    fn run_on(&self, py: Python<'_>, tensors: &[Tensor]) -> PyResult<Results> {
+    /// Runs on operands of exactly the traced types.
+    pub fn run_on(&self, py: Python<'_>, tensors: &[Tensor]) -> PyResult<Results> {
         let plan = self.function.plan_for(tensors).or_py(py)?;
         let run = || plan.run(tensors);
         if plan.is_small() { run() } else { py.detach(run) }.or_py(py)
@@ -66,33 +69,6 @@ impl PyFunction {
         let wrapped: Vec<Bound<'py, PyTensor>> =
             outputs.into_iter().map(|t| Bound::new(py, PyTensor::new(t))).collect::<PyResult<_>>()?;
         PyList::new(py, wrapped)
-    }
-
-    /// The only output for the only input, or `None` where the input is not an array of exactly the traced dtype
-    /// and axes, or where ops are being recorded: the short way in for a model's call.
-    fn try_call<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyTensor>>> {
-        let py = value.py();
-        let traced = self.function.traced();
-        let [input] = traced.graph.inputs() else { return Ok(None) };
-        if traced.outputs.len() != 1 || is_recording() || open_trace().is_some() {
-            return Ok(None);
-        }
-        let tensor = if let Ok(t) = value.cast_exact::<PyTensor>() {
-            t.get().tensor.clone()
-        } else if let Ok(array) = value.cast_exact::<PyUntypedArray>() {
-            arrays::from_numpy(array)?
-        } else {
-            return Ok(None);
-        };
-        let ty = traced.graph.ty(*input);
-        let fits = ty.dtype == tensor.dtype()
-            && ty.rank() == tensor.shape().len()
-            && ty.dims.iter().zip(tensor.shape()).all(|(d, n)| d.is_none_or(|d| d == *n));
-        if !fits {
-            return Ok(None);
-        }
-        let mut outputs = self.run_on(py, &[tensor])?;
-        Bound::new(py, PyTensor::new(outputs.swap_remove(0))).map(Some)
     }
 
     /// As a call, with numpy arrays of their own memory for results.

@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 
 mod apply;
 mod arrays;
+mod direct;
 mod errors;
 mod function;
 mod nn;
@@ -18,6 +19,8 @@ mod variable;
 /// The Rust engine of lamina.
 #[pymodule]
 mod _core {
+    #[pymodule_export]
+    use super::direct::{DirectCall, edit, edits, is_plain, set_plain};
     #[pymodule_export]
     use super::function::PyFunction;
     #[pymodule_export]
