@@ -47,6 +47,9 @@ const TASK_ROWS: usize = 4;
 /// Channels of one task at least.
 const TASK_CHANNELS: usize = 64;
 
+/// What the lines of a window and of the result may take of L1.
+const L1_BYTES: usize = 32 << 10;
+
 /// Pixels of the widest tile.
 const MAX_PIXELS: usize = 7;
 
@@ -91,8 +94,25 @@ impl Plan {
         threads::run(down * across, |task| {
             let units = part(0..units, across, task % across);
             let lane = |i: usize| channels.min(i * 16 * unit);
-            body(part(0..rows, down, task / across), lane(units.start)..lane(units.end));
+            let rows = part(0..rows, down, task / across);
+            // So many channels at a time that the lines of a window stay in L1 from row to row.
+            let blocks =
+                if rows.len() > 1 { self.blocks(units.len() * 16 * unit).min(units.len()) } else { 1 };
+            for i in 0..blocks {
+                let units = part(units.clone(), blocks, i);
+                body(rows.clone(), lane(units.start)..lane(units.end));
+            }
         });
+    }
+
+    /// Blocks that so many channels are cut into.
+    fn blocks(&self, channels: usize) -> usize {
+        if self.windows.repeats() {
+            return 1; // lines are copied, all channels at a time
+        }
+        let lines = self.lines.len() + 1;
+        let blocks = (lines * self.windows.image.w * channels * size_of::<f32>()).div_ceil(L1_BYTES);
+        blocks.min(channels / TASK_CHANNELS).max(1)
     }
 
     /// Calls `body` with every row of windows in `range` in turn.
@@ -163,6 +183,9 @@ pub(super) struct Source<'a> {
 /// Pointers to the inputs of a tile.
 type Table = [MaybeUninit<*const f32>];
 
+/// Pointers of a table that is on the stack: five lines of five taps.
+const SMALL_TABLE: usize = 5 * ((MAX_PIXELS - 1) * 2 + 5);
+
 /// One row of output pixels.
 pub(super) struct Row<'a> {
     pub plan: &'a Plan,
@@ -182,9 +205,14 @@ impl Row<'_> {
     pub unsafe fn run(&self, isa: Isa, out: *mut f32, out_stride: usize) {
         let (row, lines) = (self, self.source.lines.len());
         let inputs = (MAX_PIXELS - 1) * 2 + self.plan.width;
-        scratch::with_uninit(lines * inputs, |table: &mut Table| {
+        let run = |table: &mut Table| {
             dispatch!(isa, run_row, (row: &Row, table: &mut Table, out: *mut f32, out_stride: usize));
-        });
+        };
+        let mut table = [MaybeUninit::uninit(); SMALL_TABLE];
+        match table.get_mut(..lines * inputs) {
+            Some(table) => run(table),
+            None => scratch::with_uninit(lines * inputs, run),
+        }
     }
 }
 

@@ -8,6 +8,23 @@ fn geometry(c: usize, m: usize) -> Conv2d {
 }
 
 #[test]
+fn channels_that_are_cut_into_blocks() {
+    let _turn = threads::test_lock();
+    for threads in [1, 2] {
+        threads::set_num_threads(threads);
+        for isa in Isa::available() {
+            for (c, m) in [(150, 1), (203, 1), (70, 3)] {
+                // Lines of more than half of L1.
+                let wide = Conv2d { h: 6, w: 40, oh: 6, ow: 40, ..geometry(c, m) };
+                check(isa, &wide, true, Act::Relu6);
+                check(isa, &Conv2d { oh: 3, ow: 20, stride: (2, 2), ..wide }, true, Act::Silu);
+            }
+        }
+    }
+    threads::set_num_threads(0);
+}
+
+#[test]
 fn every_width_of_channels() {
     for isa in Isa::available() {
         for c in [1, 3, 7, 8, 15, 16, 17, 31, 32, 33, 48, 70] {
