@@ -1,8 +1,8 @@
 //! Matrix multiply: `C = act(A B + bias + residual)`, float32, any strides, any sizes.
 //!
-//! B is read as a [`Packing`] laid it out, which a layer keeps. A plain B is packed on the way, as a whole or in
-//! strips by those who read them; where A has few rows it is read in place, or taken by dot products where it is
-//! transposed. With a packed B, a row of C has the same bits whatever the number of rows: sums run in the order of k,
+//! B is read as a [`Packing`] laid it out, which a layer keeps. A plain B is packed on the way: as a whole, in strips by
+//! those who read them, or panel by panel by the first tile that reads it; where A has few rows it is read in place, or
+//! taken by dot products where it is transposed. With a packed B, a row of C has the same bits whatever the number of rows: sums run in the order of k,
 //! in blocks that depend on k alone. Only where large products are AMX's ([`Packing`]) do they differ in the last bits
 //! from small ones. The number of threads never matters.
 
@@ -384,7 +384,7 @@ fn multiply_by_parts(isa: Isa, a: MatRef, b: &Panels, ldc: usize, out: &Output) 
     });
 }
 
-/// All rows by strips of columns, each of which its task packs.
+/// All rows by strips of columns, each of which its task packs: at once, or where B can be read in place panel by panel.
 fn strips(isa: Isa, a: MatRef, b: &Right, n: usize, ldc: usize, out: &Output) {
     let kernels = kernels(isa);
     let panels = n.div_ceil(kernels.panel);

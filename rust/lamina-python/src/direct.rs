@@ -123,7 +123,9 @@ impl DirectCall {
 
     /// From now on, until a layer is edited, calls with one array are those of `function`.
     fn _call_directly(&self, function: Py<PyFunction>) {
-        *self.function.lock().unwrap_or_else(|p| p.into_inner()) = Some((edits(), function));
+        let entry = Some((edits(), function));
+        // The one before goes when the lock is free again: what dies with it may call the model.
+        let _old = std::mem::replace(&mut *self.function.lock().unwrap_or_else(|p| p.into_inner()), entry);
     }
 
     /// Copies and pickles make an instance first.

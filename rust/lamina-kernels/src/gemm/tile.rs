@@ -77,7 +77,7 @@ pub(crate) struct Kernels {
     pub by_panel_narrow: &'static [Kernel],
     /// For few rows, several panels at once: `(panels, kernel)`, the most panels first.
     pub by_rows_wide: &'static [&'static [(usize, Kernel)]],
-    /// Pack the panel on the way.
+    /// As `by_rows`; they pack the panel on the way.
     pub by_rows_packing: &'static [Kernel],
     pub finish: Finish,
 }
