@@ -188,7 +188,11 @@ const AMX_BLOCK_ALL: usize = 1 << 20;
 const AMX_CHUNKS: usize = 8;
 
 /// Nanoseconds of work under which waking a thread does not pay.
-const TASK_NS: usize = 10_000;
+const WAKE_NS: usize = 20_000;
+
+/// Nanoseconds of a task at least, and of one that packs or splits an operand for itself.
+const TASK_NS: usize = 5_000;
+const CHUNK_NS: usize = 10_000;
 
 /// `C = act(A B + bias + residual)`, or `act(C + A B + ...)` where `accumulate`.
 ///
@@ -271,7 +275,7 @@ pub(crate) fn grid(
 ) -> (usize, usize) {
     let mut rows = tiles.div_ceil(max_tiles);
     let threads = threads::num_threads();
-    if work_ns < 2 * TASK_NS || threads == 1 {
+    if work_ns < WAKE_NS || threads == 1 {
         return (rows, 1);
     }
     let want = (work_ns / TASK_NS).min(each * threads);
@@ -295,16 +299,16 @@ pub(crate) fn rows_stay(m: usize, k: usize, n: usize) -> bool {
 }
 
 /// The most tasks for each thread.
-pub(crate) const TASKS_EACH: usize = 4;
+pub(crate) const TASKS_EACH: usize = 8;
 
 /// Chunks of its `panels` that a block of AMX with so many nanoseconds of work is cut into.
 pub(crate) fn chunks(work: usize, panels: usize) -> usize {
-    (work / TASK_NS).clamp(1, AMX_CHUNKS).min(panels)
+    (work / CHUNK_NS).clamp(1, AMX_CHUNKS).min(panels)
 }
 
 /// Runs the tasks that `work` nanoseconds were cut into, where it pays on several threads.
 pub(crate) fn run_tasks(work: usize, tasks: usize, task: impl Fn(usize) + Sync) {
-    if work < 2 * TASK_NS { (0..tasks).for_each(task) } else { threads::run(tasks, task) }
+    if work < WAKE_NS { (0..tasks).for_each(task) } else { threads::run(tasks, task) }
 }
 
 /// A guess at the nanoseconds one thread takes: arithmetic or reading B, whichever is longer.
@@ -323,7 +327,7 @@ fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
     let tiles = m.div_ceil(kernels.rows);
     let panels = n.div_ceil(kernels.panel);
     let work = work_ns(m, n, k);
-    if tiles == 1 && work < 2 * TASK_NS {
+    if tiles == 1 && work < WAKE_NS {
         return row_block(isa, a, &b, ldc, out, (0, m, 1), 0..panels);
     }
     let block = (BLOCK_LEN / k_block(k)).clamp(4 * kernels.rows, BLOCK_ROWS) / kernels.rows;
@@ -389,7 +393,7 @@ fn strips(isa: Isa, a: MatRef, b: &Right, n: usize, ldc: usize, out: &Output) {
     let kernels = kernels(isa);
     let panels = n.div_ceil(kernels.panel);
     let work = work_ns(a.rows, n, b.k());
-    let want = (work / TASK_NS).clamp(1, 2 * threads::num_threads());
+    let want = (work / CHUNK_NS).clamp(1, 2 * threads::num_threads());
     let parts = panels.div_ceil(STRIP_PANELS).max(want).min(panels);
     let rows = (0, a.rows, a.rows.div_ceil(kernels.rows));
     let task = |t: usize| {

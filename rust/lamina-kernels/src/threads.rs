@@ -6,10 +6,12 @@
 //! them, takes part in the work, and waits.
 
 use crate::denormals::FlushDenormals;
+use crate::partition::part;
 use std::any::Any;
 use std::cell::Cell;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -49,18 +51,46 @@ fn default_threads() -> usize {
 /// One call of [`run`], on the caller's stack.
 ///
 /// Each thread has a range of the tasks to itself, the same one whenever there are as many: what it left in its
-/// cache at the step before is then likely what it needs now. Whoever is done early helps the others.
+/// cache at the step before is then likely what it needs now. Whoever is done early helps the others, and takes their
+/// last tasks first: at each step much the same ones, where one core is slower than another.
 struct Job<'a> {
     task: &'a (dyn Fn(usize) + Sync),
-    tasks: usize,
     ranges: usize,
-    /// The next task of each range.
-    next: [Counter; RANGES],
+    range: [Tasks; RANGES],
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
 /// The most ranges; more threads than this share them.
 const RANGES: usize = 16;
+
+/// The tasks of a range that nobody has taken yet, on a cache line of their own.
+#[repr(align(64))]
+struct Tasks {
+    /// How many; negative once somebody has asked for more.
+    left: AtomicIsize,
+    /// The first of them, and the one after the last.
+    first: AtomicUsize,
+    end: AtomicUsize,
+}
+
+impl Tasks {
+    fn new(range: Range<usize>) -> Tasks {
+        let left = AtomicIsize::new(range.len() as isize);
+        Tasks { left, first: AtomicUsize::new(range.start), end: AtomicUsize::new(range.end) }
+    }
+
+    /// Takes the first one, or the last.
+    fn take(&self, last: bool) -> Option<usize> {
+        // As many take one as there were: those from the front and those from the back never meet.
+        (self.left.fetch_sub(1, Ordering::Relaxed) > 0).then(|| {
+            if last {
+                self.end.fetch_sub(1, Ordering::Relaxed) - 1
+            } else {
+                self.first.fetch_add(1, Ordering::Relaxed)
+            }
+        })
+    }
+}
 
 /// On a cache line of its own.
 #[repr(align(64))]
@@ -69,8 +99,10 @@ struct Counter(AtomicUsize);
 impl<'a> Job<'a> {
     fn new(task: &'a (dyn Fn(usize) + Sync), tasks: usize, threads: usize) -> Self {
         let ranges = threads.min(RANGES);
-        let next = std::array::from_fn(|i| Counter(AtomicUsize::new(i * tasks / ranges)));
-        Job { task, tasks, ranges, next, panic: Mutex::new(None) }
+        // What lies beyond the ranges is empty.
+        let range =
+            std::array::from_fn(|i| Tasks::new(if i < ranges { part(0..tasks, ranges, i) } else { 0..0 }));
+        Job { task, ranges, range, panic: Mutex::new(None) }
     }
 
     /// Takes part, as one thread of several.
@@ -78,20 +110,15 @@ impl<'a> Job<'a> {
         let was = BUSY.replace(true);
         let result = catch_unwind(AssertUnwindSafe(|| {
             for k in 0..self.ranges {
-                let range = (thread + k) % self.ranges;
-                let end = (range + 1) * self.tasks / self.ranges;
-                loop {
-                    let i = self.next[range].0.fetch_add(1, Ordering::Relaxed);
-                    if i >= end {
-                        break;
-                    }
+                let range = &self.range[(thread + k) % self.ranges];
+                while let Some(i) = range.take(k > 0) {
                     (self.task)(i);
                 }
             }
         }));
         BUSY.set(was);
         if let Err(panic) = result {
-            self.next.iter().for_each(|next| next.0.store(self.tasks, Ordering::Relaxed));
+            self.range.iter().for_each(|range| range.left.store(0, Ordering::Relaxed));
             lock(&self.panic).get_or_insert(panic);
         }
     }

@@ -38,7 +38,7 @@ pub(super) struct Line {
 }
 
 /// Multiplications of one task: a few microseconds.
-const TASK_WORK: usize = 1 << 17;
+const TASK_WORK: usize = 1 << 16;
 
 /// Rows of each thread at least, where there are channels to cut instead: a task reads some lines that its
 /// neighbours read too.
