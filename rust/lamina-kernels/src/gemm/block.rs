@@ -1,10 +1,11 @@
 //! One block of rows by a range of panels: the loop around the register tiles.
 
-use super::tile::{Kernels, Tile, kernels};
+use super::tile::{Kernel, Kernels, Tile, kernels};
 use super::{MatRef, packed_b_len};
 use crate::epilogue::{Act, Epilogue, apply_tile};
 use crate::{Isa, scratch};
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// Where the tiles of a block read A. Where there are segments, those from `seg0` on are used, `off`
@@ -165,6 +166,10 @@ impl<'a> Output<'a> {
 /// Numbers in a line of the cache.
 const LINE: usize = 16;
 
+/// Elements of panels that stay in L1 beside a tile's rows, and how many panels these are at most.
+const SMALL_B: usize = 6 << 10;
+const MOST_PANELS: usize = 8;
+
 /// The length of the blocks that sums over `k` are cut into. It depends on nothing else: that keeps the
 /// bits of a row the same in every call, and the error of a long sum near that of a blocked one. Blocks are whole tiles of
 /// AMX.
@@ -297,12 +302,56 @@ impl<'a> Block<'a> {
             cols: (b.n - col).min(kernels.panel),
             sum: at(!first || out.accumulate, self.from.0),
             sum_offsets: self.from.1.as_ptr(),
-            bias: at(last, out.bias),
+            bias: at(first, out.bias),
             residual: at(last, out.residual),
             low,
             high,
             finish: kernels.finish,
         }
+    }
+
+    /// Has the tile read A at some rows, by the kernel for as many: of line `line` those from `first` on, of all those from
+    /// `row` on, `mr` of them. `packed` is room for a pointer.
+    ///
+    /// # Safety
+    /// The source has pointers for them.
+    unsafe fn read(
+        &self,
+        t: &mut Tile,
+        a: &ASource,
+        (line, first, row, mr): (usize, usize, usize, usize),
+        narrow: bool,
+        packed: &mut *const f32,
+    ) -> Kernel {
+        let kernels = self.kernels;
+        let mut list = if narrow { kernels.by_rows_narrow } else { kernels.by_rows };
+        let by_panel = if narrow { kernels.by_panel_narrow } else { kernels.by_panel };
+        match a {
+            ASource::Lines { starts, segs: all, seg0, off, stride } => {
+                // SAFETY: the caller's contract.
+                t.a = unsafe { starts.as_ptr().add(line * all + seg0) };
+                t.a_off = off + first * stride;
+                t.row_stride = *stride;
+            }
+            ASource::Rows { table, segs: all, seg0, off } => {
+                // SAFETY: the caller's contract.
+                t.a = unsafe { table.as_ptr().add(row * all + seg0 * mr) };
+                t.a_off = *off;
+            }
+            ASource::Packed { data } => {
+                *packed = data.wrapping_add(row * self.step.len);
+                t.a = packed;
+                t.a_step = mr;
+                list = by_panel;
+            }
+            ASource::Columns { starts, step, off } => {
+                t.a = starts.as_ptr();
+                t.a_step = *step;
+                t.a_off = off + row;
+                list = by_panel;
+            }
+        }
+        list[mr - 1]
     }
 
     /// Aims the tile at the rows from `row` on.
@@ -404,16 +453,56 @@ pub(crate) unsafe fn multiply_parts<'a>(
 /// # Safety
 /// As for [`multiply_block`].
 unsafe fn multiply(block: &Block, a: &ASource, rows: Rows, columns: Range<usize>) {
+    let (b, kernels, step) = (block.b, block.kernels, block.step);
+    let several = rows.lines * rows.tiles > 1;
     // A panel that several tiles read where it lies is packed by the first of them.
-    let packs = block.b.in_place && rows.lines * rows.tiles > 1 && matches!(a, ASource::Lines { .. });
+    let packs = b.in_place && several && matches!(a, ASource::Lines { .. });
+    let small = columns.len() * kernels.panel * step.segs * step.len <= SMALL_B;
     // SAFETY: the caller's contract.
     unsafe {
-        if !packs {
-            return multiply_panels(block, a, rows, columns, &mut []);
+        if packs {
+            return scratch::with(step.len * kernels.panel, |room: &mut [f32]| {
+                multiply_panels(block, a, rows, columns, room);
+            });
         }
-        scratch::with(block.step.len * block.kernels.panel, |room: &mut [f32]| {
-            multiply_panels(block, a, rows, columns, room);
-        });
+        if several && small && (2..=MOST_PANELS).contains(&columns.len()) && !b.in_place {
+            return multiply_tiles(block, a, rows, columns);
+        }
+        multiply_panels(block, a, rows, columns, &mut []);
+    }
+}
+
+/// Tile by tile of rows, each by all panels, which stay in L1: A is read once, and C written from front to back.
+///
+/// # Safety
+/// As for [`multiply_block`]; there are at most [`MOST_PANELS`] panels.
+unsafe fn multiply_tiles(block: &Block, a: &ASource, rows: Rows, columns: Range<usize>) {
+    let line_rows = rows.offsets.len() / rows.lines.max(1);
+    let Step { segs, len, .. } = block.step;
+    let mut panels: [MaybeUninit<Tile>; MOST_PANELS] = [const { MaybeUninit::uninit() }; MOST_PANELS];
+    for (panel, t) in columns.clone().zip(&mut panels) {
+        t.write(block.tile(panel));
+    }
+    let mut packed = std::ptr::null();
+    for (line, first, mr) in rows.tiles() {
+        let row = line * line_rows + first;
+        for (panel, t) in columns.clone().zip(&mut panels) {
+            // SAFETY: as many were written above; `kernels(isa)` holds only kernels that isa proves; pointers by the
+            // caller's contract.
+            unsafe {
+                let t = t.assume_init_mut();
+                let kernel = block.read(t, a, (line, first, row, mr), block.narrow(panel), &mut packed);
+                block.aim(t, row);
+                if let ASource::Lines { stride, .. } = a {
+                    // The rows of the next tile, each panel its share.
+                    let share = mr * stride / columns.len();
+                    t.ahead = (*t.a).wrapping_add(t.a_off + mr * stride + (panel - columns.start) * share);
+                    t.ahead_step = (share / (len * segs).max(1)).min(LINE);
+                }
+                kernel(t);
+                block.activate(t, mr);
+            }
+        }
     }
 }
 
@@ -441,37 +530,12 @@ unsafe fn multiply_panels(block: &Block, a: &ASource, rows: Rows, columns: Range
         let next_lines =
             if packs && (panel + 2) * kernels.panel <= b.n { kernels.panel.div_ceil(LINE) } else { 0 };
         let mut wide = 1;
+        let mut packed = std::ptr::null();
         for (i, (line, first, mr)) in rows.tiles().enumerate() {
             let row = line * line_rows + first;
-            let mut list = (kernels.by_rows, kernels.by_rows_narrow);
-            let packed;
-            match a {
-                ASource::Lines { starts, segs: all, seg0, off, stride } => {
-                    // SAFETY: the caller's contract.
-                    t.a = unsafe { starts.as_ptr().add(line * all + seg0) };
-                    t.a_off = off + first * stride;
-                    t.row_stride = *stride;
-                }
-                ASource::Rows { table, segs: all, seg0, off } => {
-                    // SAFETY: the caller's contract.
-                    t.a = unsafe { table.as_ptr().add(row * all + seg0 * mr) };
-                    t.a_off = *off;
-                }
-                ASource::Packed { data } => {
-                    packed = data.wrapping_add(row * len);
-                    t.a = &packed;
-                    t.a_step = mr;
-                    list = (kernels.by_panel, kernels.by_panel_narrow);
-                }
-                ASource::Columns { starts, step: a_step, off } => {
-                    t.a = starts.as_ptr();
-                    t.a_step = *a_step;
-                    t.a_off = off + row;
-                    list = (kernels.by_panel, kernels.by_panel_narrow);
-                }
-            }
+            // SAFETY: the caller's contract.
+            let mut kernel = unsafe { block.read(&mut t, a, (line, first, row, mr), narrow, &mut packed) };
             block.aim(&mut t, row);
-            let mut kernel = if narrow { list.1[mr - 1] } else { list.0[mr - 1] };
             if packs && i == 0 {
                 kernel = kernels.by_rows_packing[mr - 1];
                 t.packed = room.as_mut_ptr();

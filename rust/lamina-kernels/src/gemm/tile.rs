@@ -45,7 +45,7 @@ pub(crate) struct Tile {
     /// What is added to the sum, at offsets of its own, or null.
     pub sum: *const f32,
     pub sum_offsets: *const usize,
-    /// Per column, or null.
+    /// Where the sums begin, per column, or null.
     pub bias: *const f32,
     /// Same layout as C, or null.
     pub residual: *const f32,
@@ -82,6 +82,69 @@ pub(crate) struct Kernels {
     pub finish: Finish,
 }
 
+/// Rows a stride apart, in so few registers that nothing has to be loaded again for each k: five rows lie around one
+/// pointer, at what an address can add to it.
+#[derive(Clone, Copy)]
+struct Strided {
+    /// Rows 0, 5 and 10.
+    bases: [*const f32; 3],
+    stride: usize,
+    /// Three strides.
+    triple: usize,
+}
+
+impl Strided {
+    #[inline(always)]
+    fn new(first: *const f32, stride: usize) -> Strided {
+        let stride = stride * size_of::<f32>();
+        let bases = [0, 5, 10].map(|i| first.wrapping_byte_add(i * stride));
+        Strided { bases, stride, triple: 3 * stride }
+    }
+
+    /// The element of each row that is next.
+    #[inline(always)]
+    fn places(&self) -> [*const f32; 15] {
+        let Strided { bases: [a, b, c], stride: s, triple: t } = *self;
+        let at = |base: *const f32, bytes: usize| base.wrapping_byte_add(bytes);
+        [
+            a,
+            at(a, s),
+            at(a, 2 * s),
+            at(a, t),
+            at(a, 4 * s),
+            b,
+            at(b, s),
+            at(b, 2 * s),
+            at(b, t),
+            at(b, 4 * s),
+            c,
+            at(c, s),
+            at(c, 2 * s),
+            at(c, t),
+            at(c, 4 * s),
+        ]
+    }
+
+    #[inline(always)]
+    fn advance(&mut self) {
+        self.bases = self.bases.map(|base| base.wrapping_add(1));
+        let Strided { bases: [a, b, c], stride, triple } = self;
+        // SAFETY: an instruction that does nothing. What it might have changed is not computed ahead of the loop, which
+        // would take a register for each row.
+        unsafe {
+            std::arch::asm!(
+                "/* {} {} {} {} {} */",
+                inout(reg) * a,
+                inout(reg) * b,
+                inout(reg) * c,
+                inout(reg) * stride,
+                inout(reg) * triple,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+    }
+}
+
 /// `NV` vectors of columns, `PV` of them per panel.
 #[inline(always)]
 unsafe fn tile<
@@ -97,7 +160,28 @@ unsafe fn tile<
 ) {
     // SAFETY: the contract of [`Kernel`].
     unsafe {
+        // Columns of the last vector: the others are whole.
+        let tail = (t.cols + S::LANES).wrapping_sub(NV * S::LANES);
+        let narrow = t.cols < NV * S::LANES && !(S::MASKED && tail <= S::LANES && tail > 0);
+        // Where partial accesses are free, the last vector is always one.
+        macro_rules! load {
+            ($p:expr, $j:ident) => {
+                if S::MASKED && $j + 1 == NV {
+                    s.load_partial($p.add($j * S::LANES), tail)
+                } else {
+                    s.load($p.add($j * S::LANES))
+                }
+            };
+        }
         let mut acc = [[s.zero(); NV]; MR];
+        if !t.bias.is_null() && !narrow {
+            for j in 0..NV {
+                let bias = load!(t.bias, j);
+                for i in 0..MR {
+                    acc[i][j] = bias;
+                }
+            }
+        }
         let (mut b, mut ahead, mut packed) = (t.b, t.ahead, t.packed);
         if !t.residual.is_null() {
             // Wanted at the end, and seldom in L1.
@@ -107,26 +191,9 @@ unsafe fn tile<
                 }
             }
         }
-        for seg in 0..t.segs {
-            let mut rows = [t.b; MR];
-            if ROWS && t.row_stride == 0 {
-                for i in 0..MR {
-                    rows[i] = (*t.a.add(seg * MR + i)).add(t.a_off);
-                }
-            } else if ROWS {
-                let base = (*t.a.add(seg)).add(t.a_off);
-                for i in 0..MR {
-                    rows[i] = base.add(i * t.row_stride);
-                }
-            } else {
-                rows[0] = (*t.a.add(seg)).add(t.a_off);
-            }
-            for p in 0..t.len {
-                // Few rows read B as fast as it comes anyway.
-                if MR >= 4 {
-                    prefetch(ahead);
-                    ahead = ahead.wrapping_add(t.ahead_step);
-                }
+        // One k: the next rows of the panel by the elements of A at these places.
+        macro_rules! multiply {
+            ($place:expr) => {
                 let mut bv = [s.zero(); NV];
                 for j in 0..NV {
                     bv[j] = s.load(b.add((j / PV) * t.panel_stride + (j % PV) * S::LANES));
@@ -138,20 +205,48 @@ unsafe fn tile<
                     packed = packed.add(NV * S::LANES);
                 }
                 for i in 0..MR {
-                    let a = s.splat(if ROWS { *rows[i].add(p) } else { *rows[0].add(i) });
+                    let a = s.splat(*$place(i));
                     for j in 0..NV {
                         acc[i][j] = s.fma(a, bv[j], acc[i][j]);
                     }
                 }
-                if !ROWS {
-                    rows[0] = rows[0].add(t.a_step);
-                }
                 b = b.add(t.b_step);
+            };
+        }
+        // Few rows read B as fast as it comes anyway.
+        macro_rules! fetch {
+            () => {
+                if MR >= 4 {
+                    prefetch(ahead);
+                    ahead = ahead.wrapping_add(t.ahead_step);
+                }
+            };
+        }
+        for seg in 0..t.segs {
+            if !ROWS {
+                let mut column = (*t.a.add(seg)).add(t.a_off);
+                for _ in 0..t.len {
+                    fetch!();
+                    multiply!(|i| column.add(i));
+                    column = column.add(t.a_step);
+                }
+            } else if t.row_stride == 0 {
+                let rows: [_; MR] = std::array::from_fn(|i| (*t.a.add(seg * MR + i)).add(t.a_off));
+                for p in 0..t.len {
+                    fetch!();
+                    multiply!(|i: usize| rows[i].add(p));
+                }
+            } else {
+                let mut rows = Strided::new((*t.a.add(seg)).add(t.a_off), t.row_stride);
+                for _ in 0..t.len {
+                    fetch!();
+                    let places = rows.places();
+                    multiply!(|i: usize| places[i]);
+                    rows.advance();
+                }
             }
         }
-        // Columns of the last vector: the others are whole.
-        let tail = (t.cols + S::LANES).wrapping_sub(NV * S::LANES);
-        if t.cols < NV * S::LANES && !(S::MASKED && tail <= S::LANES && tail > 0) {
+        if narrow {
             let mut sums = [[s.zero(); NV]; MR];
             for i in 0..MR {
                 for j in 0..NV {
@@ -160,29 +255,11 @@ unsafe fn tile<
             }
             return (t.finish)(t, sums.as_ptr().cast(), MR, NV * S::LANES);
         }
-        // Where partial accesses are free, the last vector is always one.
-        macro_rules! load {
-            ($p:expr, $j:ident) => {
-                if S::MASKED && $j + 1 == NV {
-                    s.load_partial($p.add($j * S::LANES), tail)
-                } else {
-                    s.load($p.add($j * S::LANES))
-                }
-            };
-        }
         if !t.sum.is_null() {
             for i in 0..MR {
                 let sum = t.sum.add(*t.sum_offsets.add(i));
                 for j in 0..NV {
                     acc[i][j] = s.add(load!(sum, j), acc[i][j]);
-                }
-            }
-        }
-        if !t.bias.is_null() {
-            for j in 0..NV {
-                let bias = load!(t.bias, j);
-                for i in 0..MR {
-                    acc[i][j] = s.add(acc[i][j], bias);
                 }
             }
         }
@@ -194,16 +271,22 @@ unsafe fn tile<
                 }
             }
         }
-        let (low, high) = (s.splat(t.low), s.splat(t.high));
+        if t.low > f32::NEG_INFINITY || t.high < f32::INFINITY {
+            let (low, high) = (s.splat(t.low), s.splat(t.high));
+            for i in 0..MR {
+                for j in 0..NV {
+                    // The fast forms give their second operand where it is NaN: NaN stays NaN.
+                    acc[i][j] = s.min_fast(high, s.max_fast(low, acc[i][j]));
+                }
+            }
+        }
         for i in 0..MR {
             let c = t.c.add(*t.offsets.add(i));
             for j in 0..NV {
-                // The fast forms give their second operand where it is NaN: NaN stays NaN.
-                let v = s.min_fast(high, s.max_fast(low, acc[i][j]));
                 if S::MASKED && j + 1 == NV {
-                    s.store_partial(c.add(j * S::LANES), v, tail);
+                    s.store_partial(c.add(j * S::LANES), acc[i][j], tail);
                 } else {
-                    s.store(c.add(j * S::LANES), v);
+                    s.store(c.add(j * S::LANES), acc[i][j]);
                 }
             }
         }
