@@ -20,7 +20,7 @@ use crate::Isa;
 use crate::epilogue::Epilogue;
 use crate::gemm::{MatRef, Packing, gemm, pack_b_rows};
 use crate::winograd::{self, Winograd};
-use indirect::{Indirect, Lattice};
+pub(crate) use indirect::{Indirect, Lattice};
 use window::{Image, Tap};
 
 /// The geometry of a 2D convolution (1D: `h = kh = oh = 1`). Padding at the bottom and right is what `oh`

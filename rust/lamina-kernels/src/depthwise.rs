@@ -5,10 +5,10 @@
 
 #![allow(clippy::needless_range_loop)] // registers are arrays, indexed in step
 
-mod expanded;
+mod joined;
 mod rows;
 
-pub use expanded::Expanded;
+pub use joined::{Joined, Stage};
 
 use crate::conv::window::{Image, Windows};
 use crate::conv::{Conv2d, Phase};

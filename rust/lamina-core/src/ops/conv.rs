@@ -477,11 +477,11 @@ impl OpDef for ConvGradKernel {
     }
 }
 
-mod expanded;
 mod generic;
+mod joined;
 mod pooled;
 mod problems;
-pub use expanded::ExpandedConv;
 use generic::generic;
+pub use joined::JoinedConv;
 pub use pooled::PooledConv;
 use problems::{adjoint, cases, reference, tolerance, transposed_problems};

@@ -221,7 +221,7 @@ op_table! {
     /// Convolution, in groups or depthwise.
     Conv(conv::Conv),
     /// A pointwise convolution and the depthwise one of its result.
-    ExpandedConv(conv::ExpandedConv),
+    JoinedConv(conv::JoinedConv),
     /// A convolution of few channels and the pooling of its result.
     PooledConv(conv::PooledConv),
     /// Its gradient with respect to the image, which is also the transposed convolution.

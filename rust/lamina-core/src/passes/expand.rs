@@ -1,43 +1,108 @@
-//! A convolution and what alone reads it become one op, so that its result is never whole in memory: a pointwise one
-//! before a depthwise one, one of few channels before pooling.
+//! Convolutions and what alone reads them become one op, so that what lies between is never whole in memory: a depthwise
+//! one with those around it, one of few channels with its pooling.
 
 use super::uses;
 use crate::error::Result;
+use crate::graph::{Graph, Node, Value};
 use crate::ops::Op;
-use crate::ops::conv::{ExpandedConv, PooledConv};
+use crate::ops::conv::Mixing;
+use crate::ops::conv::{Conv, JoinedConv, PooledConv};
 use crate::plan::Traced;
-use smallvec::smallvec;
+use crate::shape::Type;
+use rustc_hash::FxHashMap;
+use smallvec::{SmallVec, smallvec};
 
-/// Joins the first halves of inverted residuals, and first layers with their pooling.
+/// Joins inverted residuals, separable convolutions, and first layers with their pooling.
 pub fn run(traced: Traced) -> Result<Traced> {
     let uses = uses(&traced);
     let (graph, roots) = traced.graph.rewrite(&traced.roots(), None, |g, _, node, inputs| {
-        if let Op::Conv(conv) = node.op
-            && uses.get(&node.inputs[0]) == Some(&1)
-            && let Op::Conv(expand) = *g.op(inputs[0])
-        {
-            let first = g.node(inputs[0]).inputs.clone();
-            if let Some(op) = ExpandedConv::of(expand, conv, g.ty(first[0]), g.ty(first[1]), g.ty(inputs[1]))
-            {
-                let mut operands = smallvec::SmallVec::<[_; 8]>::from_slice(&first[..2]);
-                operands.push(inputs[1]);
-                operands.extend_from_slice(&first[2..]);
-                operands.extend_from_slice(&inputs[2..]);
-                return Ok(smallvec![g.add(op, &operands)?]);
-            }
+        let joined = match node.op {
+            Op::Conv(_) => joined(&traced, &uses, g, node, inputs),
+            Op::Pool(pool) if uses.get(&node.inputs[0]) == Some(&1) => match *g.op(inputs[0]) {
+                Op::Conv(conv) => {
+                    let operands = Operands::from_slice(&g.node(inputs[0]).inputs);
+                    let op = PooledConv::of(conv, pool, g.ty(operands[0]), g.ty(operands[1]));
+                    op.map(|op| (op.into(), operands))
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        match joined {
+            Some((op, operands)) => Ok(smallvec![g.add(op, &operands)?]),
+            None => g.add_all(node.op.clone(), inputs),
         }
-        if let Op::Pool(pool) = node.op
-            && uses.get(&node.inputs[0]) == Some(&1)
-            && let Op::Conv(conv) = *g.op(inputs[0])
-        {
-            let operands = g.node(inputs[0]).inputs.clone();
-            if let Some(op) = PooledConv::of(conv, pool, g.ty(operands[0]), g.ty(operands[1])) {
-                return Ok(smallvec![g.add(op, &operands)?]);
-            }
-        }
-        g.add_all(node.op.clone(), inputs)
     })?;
     Ok(traced.with_graph(graph, &roots))
+}
+
+type Operands = SmallVec<[Value; 8]>;
+
+/// Convolutions one after the other.
+#[derive(Clone)]
+struct Chain {
+    x: Value,
+    convs: SmallVec<[Conv; 3]>,
+    kernels: SmallVec<[Value; 3]>,
+    /// Of their epilogues.
+    operands: Operands,
+}
+
+impl Chain {
+    /// The ones that compute a value, by their op and its operands.
+    fn of(op: &Op, inputs: &[Value]) -> Option<Chain> {
+        let convs: SmallVec<[Conv; 3]> = match *op {
+            Op::Conv(conv) => smallvec![conv],
+            Op::JoinedConv(JoinedConv { before, conv, after: None }) => {
+                before.into_iter().chain([conv]).collect()
+            }
+            _ => return None,
+        };
+        let (kernels, operands) = inputs[1..].split_at(convs.len());
+        Some(Chain { x: inputs[0], convs, kernels: kernels.into(), operands: operands.into() })
+    }
+
+    fn then(mut self, next: &Chain) -> Chain {
+        self.convs.extend_from_slice(&next.convs);
+        self.kernels.extend_from_slice(&next.kernels);
+        self.operands.extend_from_slice(&next.operands);
+        self
+    }
+
+    /// As one op, if they are two or three of which one is depthwise, and it pays.
+    fn joined(&self, g: &Graph) -> Option<(Op, Operands)> {
+        let (before, conv, after) = match self.convs[..] {
+            [conv, after] if conv.mixing == Mixing::Depthwise => (None, conv, Some(after)),
+            [before, conv] => (Some(before), conv, None),
+            [before, conv, after] => (Some(before), conv, Some(after)),
+            _ => return None,
+        };
+        let values = || std::iter::once(&self.x).chain(&self.kernels);
+        let types: SmallVec<[&Type; 4]> = values().map(|v| g.ty(*v)).collect();
+        let op = JoinedConv::of(before, conv, after, &types)?;
+        Some((op.into(), values().chain(&self.operands).copied().collect()))
+    }
+}
+
+/// A convolution with those before it that it alone reads: as many as can be.
+fn joined(
+    traced: &Traced,
+    uses: &FxHashMap<Value, usize>,
+    g: &Graph,
+    node: &Node,
+    inputs: &[Value],
+) -> Option<(Op, Operands)> {
+    let before = |node: &Node, x: Value| {
+        let alone = uses.get(&node.inputs[0]) == Some(&1);
+        let found = g.node(x);
+        if alone { Chain::of(&found.op, &found.inputs) } else { None }
+    };
+    let two = before(node, inputs[0])?.then(&Chain::of(&node.op, inputs)?);
+    let three = || {
+        let middle = traced.graph.node(node.inputs[0]);
+        before(middle, two.x)?.then(&two).joined(g)
+    };
+    three().or_else(|| two.joined(g))
 }
 
 #[cfg(test)]
@@ -102,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_depthwise_convolution_joins_the_pointwise_one_that_it_alone_reads() {
-        assert_eq!(ops(false), ["expanded_conv"]);
+        assert_eq!(ops(false), ["joined_conv"]);
         assert_eq!(ops(true), ["conv", "depthwise_conv"]);
     }
 }

@@ -15,7 +15,7 @@ use std::ops::Range;
 
 /// The pixels that are written: per image `rows x cols` of them, from `first` on, `step` apart.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Lattice {
+pub(crate) struct Lattice {
     pub rows: usize,
     pub cols: usize,
     pub first: (usize, usize),
@@ -25,7 +25,7 @@ pub(super) struct Lattice {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Indirect {
+pub(crate) struct Indirect {
     isa: Isa,
     windows: Windows,
     taps: Vec<Tap>,
