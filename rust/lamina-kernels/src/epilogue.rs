@@ -117,40 +117,37 @@ fn apply_body<S: Simd>(s: S, act: Act, base: *mut f32, offsets: &[usize], cols: 
 #[inline(always)]
 fn apply_by<S: Simd, const N: usize>(one: S, act: Act, base: *mut f32, offsets: &[usize], cols: usize) {
     let s = Lockstep::<S, N>(one);
-    // Vectors are taken down the rows, or along a row that is alone.
-    let (alone, whole) = (offsets.len() == 1, cols / S::LANES);
-    let passes = if alone { 2 } else { cols.div_ceil(S::LANES) };
+    // The whole vectors of all rows, then what is left of each row.
+    let (whole, tail) = (cols / S::LANES, cols % S::LANES);
+    let passes = [(0, whole, S::LANES), (whole * S::LANES, usize::from(tail > 0), tail)];
     // A macro and not a closure, which would not inherit the target features. One copy of the body serves
     // whole and partial vectors: the code of a transcendental function is long.
     macro_rules! each {
         ($v:ident => $body:expr) => {
-            for pass in 0..passes {
-                let col = S::LANES * if alone { pass * whole } else { pass };
-                let count = if alone && pass == 0 { whole } else { offsets.len() };
-                let n = (cols - col).min(S::LANES);
-                if n == 0 {
-                    break;
-                }
-                for first in (0..count).step_by(N) {
+            for (start, each, n) in passes {
+                let partial = S::MASKED || n < S::LANES;
+                let (mut left, mut row, mut col) = (each * offsets.len(), 0, 0);
+                while left > 0 {
                     let (mut $v, mut at) = (s.zero(), [base; N]);
                     // SAFETY: `apply_tile`'s contract: `cols` elements from each offset on.
                     unsafe {
                         for i in 0..N {
-                            // Beyond the last one it is taken again, and gives the same.
-                            let k = (first + i).min(count - 1);
-                            at[i] =
-                                base.add(col + if alone { offsets[0] + k * S::LANES } else { offsets[k] });
-                            $v[i] = if n == S::LANES { one.load(at[i]) } else { one.load_partial(at[i], n) };
+                            if i < left {
+                                at[i] = base.add(offsets.get_unchecked(row) + start + col * S::LANES);
+                                col += 1;
+                                (row, col) = if col == each { (row + 1, 0) } else { (row, col) };
+                            } else {
+                                // Beyond the last one it is taken again, and gives the same.
+                                at[i] = at[i - 1];
+                            }
+                            $v[i] = if partial { one.load_partial(at[i], n) } else { one.load(at[i]) };
                         }
                         let y = $body;
                         for i in 0..N {
-                            if n == S::LANES {
-                                one.store(at[i], y[i])
-                            } else {
-                                one.store_partial(at[i], y[i], n)
-                            }
+                            if partial { one.store_partial(at[i], y[i], n) } else { one.store(at[i], y[i]) }
                         }
                     }
+                    left = left.saturating_sub(N);
                 }
             }
         };
@@ -169,7 +166,7 @@ fn apply_by<S: Simd, const N: usize>(one: S, act: Act, base: *mut f32, offsets: 
         }
         Act::Sigmoid => each!(v => vmath::sigmoid(s, v)),
         Act::Tanh => each!(v => vmath::tanh(s, v)),
-        Act::Silu => each!(v => s.mul(v, vmath::sigmoid(s, v))),
+        Act::Silu => each!(v => vmath::silu(s, v)),
         Act::Gelu => {
             let r = s.splat(std::f32::consts::FRAC_1_SQRT_2);
             each!(v => s.mul(s.mul(half, v), s.add(unit, vmath::erf(s, s.mul(v, r)))));

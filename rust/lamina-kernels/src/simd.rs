@@ -85,9 +85,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
         let half = self.floor(self.mul(n, self.splat(0.5)));
         self.mul(self.mul(p, self.exp2i(half)), self.exp2i(self.sub(n, half)))
     }
-    /// `a / b` for `b` in `1..=2`, within 1.5 ULP: by a reciprocal where that is faster.
+    /// `a / b` within 1.5 ULP where `b` and its reciprocal are normal: by the latter where that is faster.
     #[inline(always)]
-    fn div_near_one(self, a: Self::V, b: Self::V) -> Self::V {
+    fn div_fast(self, a: Self::V, b: Self::V) -> Self::V {
         self.div(a, b)
     }
     /// Splits a positive normal `x` into `(mantissa in [1, 2), exponent as f32)`.

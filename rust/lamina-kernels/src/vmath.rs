@@ -13,7 +13,7 @@ mod special;
 mod trig;
 
 pub use exp_log::{exp, expm1, log, log1p, log2, log10, pow};
-pub use special::{acosh, asinh, atanh, cosh, erf, erfinv, sigmoid, sinh, tanh};
+pub use special::{acosh, asinh, atanh, cosh, erf, erfinv, sigmoid, silu, sinh, tanh};
 pub use trig::{acos, asin, atan, atan2, cos, sin, tan};
 
 /// Rounds toward zero. Exact.

@@ -150,7 +150,7 @@ impl Simd for Avx512 {
         ins!(_mm512_scalef_ps(p, n))
     }
     #[inline(always)]
-    fn div_near_one(self, a: __m512, b: __m512) -> __m512 {
+    fn div_fast(self, a: __m512, b: __m512) -> __m512 {
         ins!({
             // 14 bits, and as many again by a step of Newton's method.
             let r = _mm512_rcp14_ps(b);

@@ -19,7 +19,12 @@ fn reduce<S: Simd>(s: S, x: S::V) -> (S::V, S::V) {
 #[inline(always)]
 pub(super) fn exp_scaled<S: Simd>(s: S, x: S::V, k: f32) -> S::V {
     // Beyond these the result is 0 or infinite; a NaN passes both bounds.
-    let x = s.max_fast(s.splat(-105.0), s.min_fast(s.splat(90.0), x));
+    exp_bounded(s, s.max_fast(s.splat(-105.0), s.min_fast(s.splat(90.0), x)), k)
+}
+
+/// As [`exp_scaled`], of what neither overflows nor vanishes.
+#[inline(always)]
+pub(super) fn exp_bounded<S: Simd>(s: S, x: S::V, k: f32) -> S::V {
     let (n, r) = reduce(s, x);
     let q = poly(s, r, [0.5, 0.166_665_09, 0.041_666_582, 0.008_370_006, 0.001_392_234_7]);
     let p = s.add(s.fma(s.mul(r, r), q, r), s.splat(1.0));

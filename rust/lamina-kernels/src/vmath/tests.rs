@@ -143,10 +143,17 @@ fn circular_functions() {
     ]);
 }
 
+/// What is next to nothing is as at -87.
+fn bounded_silu(x: f64) -> f64 {
+    let x = if x < -87.0 { -87.0 } else { x };
+    x / (1.0 + (-x).exp())
+}
+
 #[test]
 fn hyperbolic_and_special_functions() {
     check(&[
         (unary!(sigmoid), |x| 1.0 / (1.0 + (-x).exp()), 2.5),
+        (unary!(silu), bounded_silu, 3.0),
         (unary!(tanh), f64::tanh, 2.5),
         (unary!(sinh), f64::sinh, 2.0),
         (unary!(cosh), f64::cosh, 2.0),
