@@ -126,8 +126,8 @@ impl Strided {
     }
 
     #[inline(always)]
-    fn advance(&mut self) {
-        self.bases = self.bases.map(|base| base.wrapping_add(1));
+    fn advance(&mut self, n: usize) {
+        self.bases = self.bases.map(|base| base.wrapping_add(n));
         let Strided { bases: [a, b, c], stride, triple } = self;
         // SAFETY: an instruction that does nothing. What it might have changed is not computed ahead of the loop, which
         // would take a register for each row.
@@ -238,11 +238,20 @@ unsafe fn tile<
                 }
             } else {
                 let mut rows = Strided::new((*t.a.add(seg)).add(t.a_off), t.row_stride);
-                for _ in 0..t.len {
-                    fetch!();
+                let mut left = t.len;
+                while left > 1 {
                     let places = rows.places();
+                    fetch!();
                     multiply!(|i: usize| places[i]);
-                    rows.advance();
+                    fetch!();
+                    multiply!(|i: usize| places[i].wrapping_add(1));
+                    rows.advance(2);
+                    left -= 2;
+                }
+                if left > 0 {
+                    let places = rows.places();
+                    fetch!();
+                    multiply!(|i: usize| places[i]);
                 }
             }
         }
