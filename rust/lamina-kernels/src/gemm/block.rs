@@ -457,7 +457,8 @@ unsafe fn multiply(block: &Block, a: &ASource, rows: Rows, columns: Range<usize>
     let several = rows.lines * rows.tiles > 1;
     // A panel that several tiles read where it lies is packed by the first of them.
     let packs = b.in_place && several && matches!(a, ASource::Lines { .. });
-    let small = columns.len() * kernels.panel * step.segs * step.len <= SMALL_B;
+    let k = step.segs * step.len;
+    let small = k > 0 && columns.len() * kernels.panel * k <= SMALL_B;
     // SAFETY: the caller's contract.
     unsafe {
         if packs {
@@ -465,7 +466,7 @@ unsafe fn multiply(block: &Block, a: &ASource, rows: Rows, columns: Range<usize>
                 multiply_panels(block, a, rows, columns, room);
             });
         }
-        if several && small && (2..=MOST_PANELS).contains(&columns.len()) && !b.in_place {
+        if several && small && !b.in_place && (2..=MOST_PANELS).contains(&columns.len()) {
             return multiply_tiles(block, a, rows, columns);
         }
         multiply_panels(block, a, rows, columns, &mut []);
@@ -475,7 +476,7 @@ unsafe fn multiply(block: &Block, a: &ASource, rows: Rows, columns: Range<usize>
 /// Tile by tile of rows, each by all panels, which stay in L1: A is read once, and C written from front to back.
 ///
 /// # Safety
-/// As for [`multiply_block`]; there are at most [`MOST_PANELS`] panels.
+/// As for [`multiply_block`]; k is not zero, and there are at most [`MOST_PANELS`] panels.
 unsafe fn multiply_tiles(block: &Block, a: &ASource, rows: Rows, columns: Range<usize>) {
     let line_rows = rows.offsets.len() / rows.lines.max(1);
     let Step { segs, len, .. } = block.step;

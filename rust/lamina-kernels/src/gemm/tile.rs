@@ -82,8 +82,8 @@ pub(crate) struct Kernels {
     pub finish: Finish,
 }
 
-/// Rows a stride apart, in so few registers that nothing has to be loaded again for each k: five rows lie around one
-/// pointer, at what an address can add to it.
+/// Rows a stride apart, in so few registers of x86 that nothing has to be loaded again for each k: five rows lie around
+/// one pointer, at what an address can add to it.
 #[derive(Clone, Copy)]
 struct Strided {
     /// Rows 0, 5 and 10.
@@ -94,6 +94,8 @@ struct Strided {
 }
 
 impl Strided {
+    const ROWS: usize = 15;
+
     #[inline(always)]
     fn new(first: *const f32, stride: usize) -> Strided {
         let stride = stride * size_of::<f32>();
@@ -103,7 +105,7 @@ impl Strided {
 
     /// The element of each row that is next.
     #[inline(always)]
-    fn places(&self) -> [*const f32; 15] {
+    fn places(&self) -> [*const f32; Self::ROWS] {
         let Strided { bases: [a, b, c], stride: s, triple: t } = *self;
         let at = |base: *const f32, bytes: usize| base.wrapping_byte_add(bytes);
         [
@@ -131,6 +133,7 @@ impl Strided {
         let Strided { bases: [a, b, c], stride, triple } = self;
         // SAFETY: an instruction that does nothing. What it might have changed is not computed ahead of the loop, which
         // would take a register for each row.
+        #[cfg(target_arch = "x86_64")]
         unsafe {
             std::arch::asm!(
                 "/* {} {} {} {} {} */",
@@ -139,9 +142,11 @@ impl Strided {
                 inout(reg) * c,
                 inout(reg) * stride,
                 inout(reg) * triple,
-                options(pure, nomem, nostack, preserves_flags)
+                options(pure, readonly, nostack, preserves_flags)
             );
         }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (a, b, c, stride, triple);
     }
 }
 
@@ -230,13 +235,17 @@ unsafe fn tile<
                     multiply!(|i| column.add(i));
                     column = column.add(t.a_step);
                 }
-            } else if t.row_stride == 0 {
-                let rows: [_; MR] = std::array::from_fn(|i| (*t.a.add(seg * MR + i)).add(t.a_off));
+            } else if t.row_stride == 0 || !cfg!(target_arch = "x86_64") {
+                let rows: [_; MR] = std::array::from_fn(|i| {
+                    let row = if t.row_stride == 0 { *t.a.add(seg * MR + i) } else { *t.a.add(seg) };
+                    row.wrapping_add(t.a_off + i * t.row_stride)
+                });
                 for p in 0..t.len {
                     fetch!();
-                    multiply!(|i: usize| rows[i].add(p));
+                    multiply!(|i: usize| rows[i].wrapping_add(p));
                 }
             } else {
+                const { assert!(MR <= Strided::ROWS) };
                 let mut rows = Strided::new((*t.a.add(seg)).add(t.a_off), t.row_stride);
                 let mut left = t.len;
                 while left > 1 {
