@@ -211,15 +211,13 @@ impl Joined {
             let start = channels.start + i * self.lanes;
             start..channels.end.min(start + self.lanes)
         };
-        let mut ring = Ring {
-            lines: (self.rows - 1) * g.stride.0 + self.extent(),
+        let seen = (self.rows - 1) * g.stride.0 + self.extent();
+        let ring = Ring {
+            lines: if self.before.is_some() { seen } else { 0 },
             line: width * self.lanes,
             left: left * self.lanes,
             pixels: g.w * self.lanes,
         };
-        if self.before.is_none() {
-            ring.lines = 0;
-        }
         let middle_len = if self.after.is_some() { self.rows * g.ow * g.c } else { 0 };
         scratch::with(chunks * ring.len() + middle_len, |room: &mut [f32]| {
             let (rings, middle) = room.split_at_mut(chunks * ring.len());
