@@ -302,7 +302,7 @@ impl<'a> Block<'a> {
             cols: (b.n - col).min(kernels.panel),
             sum: at(!first || out.accumulate, self.from.0),
             sum_offsets: self.from.1.as_ptr(),
-            bias: at(first, out.bias),
+            bias: at(last, out.bias),
             residual: at(last, out.residual),
             low,
             high,

@@ -45,7 +45,7 @@ pub(crate) struct Tile {
     /// What is added to the sum, at offsets of its own, or null.
     pub sum: *const f32,
     pub sum_offsets: *const usize,
-    /// Where the sums begin, per column, or null.
+    /// Per column, or null.
     pub bias: *const f32,
     /// Same layout as C, or null.
     pub residual: *const f32,
@@ -165,28 +165,7 @@ unsafe fn tile<
 ) {
     // SAFETY: the contract of [`Kernel`].
     unsafe {
-        // Columns of the last vector: the others are whole.
-        let tail = (t.cols + S::LANES).wrapping_sub(NV * S::LANES);
-        let narrow = t.cols < NV * S::LANES && !(S::MASKED && tail <= S::LANES && tail > 0);
-        // Where partial accesses are free, the last vector is always one.
-        macro_rules! load {
-            ($p:expr, $j:ident) => {
-                if S::MASKED && $j + 1 == NV {
-                    s.load_partial($p.add($j * S::LANES), tail)
-                } else {
-                    s.load($p.add($j * S::LANES))
-                }
-            };
-        }
         let mut acc = [[s.zero(); NV]; MR];
-        if !t.bias.is_null() && !narrow {
-            for j in 0..NV {
-                let bias = load!(t.bias, j);
-                for i in 0..MR {
-                    acc[i][j] = bias;
-                }
-            }
-        }
         let (mut b, mut ahead, mut packed) = (t.b, t.ahead, t.packed);
         if !t.residual.is_null() {
             // Wanted at the end, and seldom in L1.
@@ -264,7 +243,9 @@ unsafe fn tile<
                 }
             }
         }
-        if narrow {
+        // Columns of the last vector: the others are whole.
+        let tail = (t.cols + S::LANES).wrapping_sub(NV * S::LANES);
+        if t.cols < NV * S::LANES && !(S::MASKED && tail <= S::LANES && tail > 0) {
             let mut sums = [[s.zero(); NV]; MR];
             for i in 0..MR {
                 for j in 0..NV {
@@ -273,11 +254,29 @@ unsafe fn tile<
             }
             return (t.finish)(t, sums.as_ptr().cast(), MR, NV * S::LANES);
         }
+        // Where partial accesses are free, the last vector is always one.
+        macro_rules! load {
+            ($p:expr, $j:ident) => {
+                if S::MASKED && $j + 1 == NV {
+                    s.load_partial($p.add($j * S::LANES), tail)
+                } else {
+                    s.load($p.add($j * S::LANES))
+                }
+            };
+        }
         if !t.sum.is_null() {
             for i in 0..MR {
                 let sum = t.sum.add(*t.sum_offsets.add(i));
                 for j in 0..NV {
                     acc[i][j] = s.add(load!(sum, j), acc[i][j]);
+                }
+            }
+        }
+        if !t.bias.is_null() {
+            for j in 0..NV {
+                let bias = load!(t.bias, j);
+                for i in 0..MR {
+                    acc[i][j] = s.add(acc[i][j], bias);
                 }
             }
         }
