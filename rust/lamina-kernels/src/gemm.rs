@@ -2,9 +2,9 @@
 //!
 //! B is read as a [`Packing`] laid it out, which a layer keeps. A plain B is packed on the way: as a whole, in strips by
 //! those who read them, or panel by panel by the first tile that reads it; where A has few rows it is read in place, or
-//! taken by dot products where it is transposed. With a packed B, a row of C has the same bits whatever the number of rows: sums run in the order of k,
-//! in blocks that depend on k alone. Only where large products are AMX's ([`Packing`]) do they differ in the last bits
-//! from small ones. The number of threads never matters.
+//! taken by dot products where it is transposed. With a packed B, a row of C has the same bits whatever the number of
+//! rows: sums run in the order of k, in blocks that depend on k alone. Only where large products are AMX's ([`Packing`])
+//! do they differ in the last bits from small ones. The number of threads never matters.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;

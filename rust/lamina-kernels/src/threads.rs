@@ -92,10 +92,6 @@ impl Tasks {
     }
 }
 
-/// On a cache line of its own.
-#[repr(align(64))]
-struct Counter(AtomicUsize);
-
 impl<'a> Job<'a> {
     fn new(task: &'a (dyn Fn(usize) + Sync), tasks: usize, threads: usize) -> Self {
         let ranges = threads.min(RANGES);
@@ -295,17 +291,14 @@ pub(crate) fn run_chunked(
     if blocks > RANGES || chunks <= 1 {
         return run(blocks, |block| body(block, &mut (0..chunks)));
     }
-    let taken: [Counter; RANGES] = std::array::from_fn(|_| Counter(AtomicUsize::new(0)));
+    let left: [Tasks; RANGES] = std::array::from_fn(|_| Tasks::new(0..chunks));
     let threads = num_threads().min(RANGES);
     run(threads, |thread| {
         for i in 0..blocks {
             let block = (thread * blocks / threads + i) % blocks;
-            let mut left = std::iter::from_fn(|| {
-                let chunk = taken[block].0.fetch_add(1, Ordering::Relaxed);
-                (chunk < chunks).then_some(chunk)
-            });
-            if let Some(first) = left.next() {
-                body(block, &mut std::iter::once(first).chain(left));
+            let mut taken = std::iter::from_fn(|| left[block].take(false));
+            if let Some(first) = taken.next() {
+                body(block, &mut std::iter::once(first).chain(taken));
             }
         }
     });

@@ -5,8 +5,7 @@ use super::uses;
 use crate::error::Result;
 use crate::graph::{Graph, Node, Value};
 use crate::ops::Op;
-use crate::ops::conv::Mixing;
-use crate::ops::conv::{Conv, JoinedConv, PooledConv};
+use crate::ops::conv::{Conv, JoinedConv, Mixing, PooledConv};
 use crate::plan::Traced;
 use crate::shape::Type;
 use rustc_hash::FxHashMap;
@@ -39,7 +38,6 @@ pub fn run(traced: Traced) -> Result<Traced> {
 type Operands = SmallVec<[Value; 8]>;
 
 /// Convolutions one after the other.
-#[derive(Clone)]
 struct Chain {
     x: Value,
     convs: SmallVec<[Conv; 3]>,

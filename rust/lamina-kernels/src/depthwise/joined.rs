@@ -299,7 +299,8 @@ impl Joined {
             } else {
                 target.c = target.c.wrapping_sub(channels.start);
                 let pixels = &x[first * g.w * g.c..][..count * g.w * g.c];
-                let at = |i: usize| i / g.w * ring.line + ring.left + i % g.w * self.lanes;
+                let line = |i: usize| (0..g.w).map(move |x| i * ring.line + ring.left + x * self.lanes);
+                let at = (0..count).flat_map(line);
                 // SAFETY: the line's pixels lie in `out`, between its margins, with room for the channels.
                 unsafe { self.multiply(pixels, g, stage.filter, at, panels.clone(), &target) };
             }
@@ -316,7 +317,7 @@ impl Joined {
         let target = Output::new(out, g.co, false, &Epilogue { residual, ..stage.epilogue });
         let panels = 0..g.co.div_ceil(kernels(self.isa).panel);
         // SAFETY: a pixel of the output for each of the middle.
-        unsafe { self.multiply(middle, g, stage.filter, |i| i * g.co, panels, &target) };
+        unsafe { self.multiply(middle, g, stage.filter, (0..).step_by(g.co), panels, &target) };
     }
 
     /// Pixels through a pointwise convolution, some panels of its channels; `at` is where each pixel's go.
@@ -328,13 +329,13 @@ impl Joined {
         x: &[f32],
         g: &Conv2d,
         packed: &[f32],
-        at: impl Fn(usize) -> usize,
+        at: impl Iterator<Item = usize>,
         panels: Range<usize>,
         out: &Output,
     ) {
-        let pixels = x.len() / g.c.max(1);
+        let pixels = x.len() / g.c;
         scratch::with(pixels, |offsets: &mut [usize]| {
-            offsets.iter_mut().enumerate().for_each(|(i, offset)| *offset = at(i));
+            offsets.iter_mut().zip(at).for_each(|(offset, at)| *offset = at);
             let source = ASource::Lines { starts: &[x.as_ptr()], segs: 1, seg0: 0, off: 0, stride: g.c };
             let rows = Rows { offsets, lines: 1, tiles: pixels.div_ceil(kernels(self.isa).rows) };
             let step = Step { k0: 0, segs: 1, len: g.c, first: true, last: true };
@@ -364,7 +365,7 @@ impl Ring {
     }
 
     fn clear_margins(&self, rings: &mut [f32]) {
-        for line in rings.chunks_exact_mut(self.line.max(1)) {
+        for line in rings.chunks_exact_mut(self.line) {
             line[..self.left].fill(0.0);
             line[self.left + self.pixels..].fill(0.0);
         }

@@ -74,26 +74,25 @@ fn check_joined(isa: Isa, before: Option<Conv2d>, g: &Conv2d, after: Option<usiz
     let depthwise = if last.is_some() { inner } else { outer };
     let (len_before, len_after) = joined.packed_len();
     let [mut packed, mut packed_last] = [vec![0.0; len_before], vec![0.0; len_after]];
+    let apart = |g: &Conv2d, kernel: &[f32], x: &[f32], ep: &Epilogue| {
+        let plan = ConvForward::new(isa, g);
+        let (mut packed, mut y) = (vec![0.0; plan.packed_len()], vec![0.0; g.y_len()]);
+        plan.pack(kernel, &mut packed);
+        plan.run(x, &packed, &mut y, ep);
+        y
+    };
     let mut middle = x.clone();
     if let Some(first) = &before {
         let kernel = numbers(first.filter_len(), 2);
         joined.pack_before(&kernel, &mut packed);
-        let plan = ConvForward::new(isa, first);
-        let mut apart = vec![0.0; plan.packed_len()];
-        plan.pack(&kernel, &mut apart);
-        middle = vec![0.0; first.y_len()];
-        plan.run(&x, &apart, &mut middle, &inner);
+        middle = apart(first, &kernel, &x, &inner);
     }
     let mut want = vec![0.0; g.y_len()];
     DepthwiseForward::new(isa, g).run(&middle, &filter, &mut want, &depthwise);
     if let Some(last) = &last {
         let kernel = numbers(last.filter_len(), 7);
         joined.pack_after(&kernel, &mut packed_last);
-        let plan = ConvForward::new(isa, last);
-        let mut apart = vec![0.0; plan.packed_len()];
-        plan.pack(&kernel, &mut apart);
-        let middle = std::mem::replace(&mut want, vec![0.0; last.y_len()]);
-        plan.run(&middle, &apart, &mut want, &outer);
+        want = apart(last, &kernel, &want, &outer);
     }
     let mut got = vec![9.0; end.y_len()];
     let stage = |filter, epilogue| Stage { filter, epilogue };

@@ -548,18 +548,16 @@ unsafe fn multiply_panels(block: &Block, a: &ASource, rows: Rows, columns: Range
                     t.cols = wide * kernels.panel;
                 }
             }
-            if let (ASource::Lines { stride, .. }, true) =
-                (a, panel == columns.start && step.first && step.last && len * segs > 0)
-            {
-                // In the first panel, the rows of the next tile are further away than the next panel.
-                // SAFETY: the caller's contract.
-                t.ahead = unsafe { *t.a }.wrapping_add(t.a_off + mr * stride);
-                t.ahead_step = (mr * stride / (len * segs)).min(16);
-            }
+            let fetches_rows = panel == columns.start && step.first && step.last && len * segs > 0;
             if i < next_lines {
                 (t.ahead, t.ahead_step) = (next.wrapping_add(i * LINE), b.step);
             } else if packs {
                 t.ahead_step = 0;
+            } else if let (ASource::Lines { stride, .. }, true) = (a, fetches_rows) {
+                // In the first panel, the rows of the next tile are further away than the next panel.
+                // SAFETY: the caller's contract.
+                t.ahead = unsafe { *t.a }.wrapping_add(t.a_off + mr * stride);
+                t.ahead_step = (mr * stride / (len * segs)).min(16);
             }
             // SAFETY: `kernels(isa)` holds only kernels that isa proves; pointers by the caller's contract.
             unsafe {

@@ -106,25 +106,9 @@ impl Strided {
     /// The element of each row that is next.
     #[inline(always)]
     fn places(&self) -> [*const f32; Self::ROWS] {
-        let Strided { bases: [a, b, c], stride: s, triple: t } = *self;
-        let at = |base: *const f32, bytes: usize| base.wrapping_byte_add(bytes);
-        [
-            a,
-            at(a, s),
-            at(a, 2 * s),
-            at(a, t),
-            at(a, 4 * s),
-            b,
-            at(b, s),
-            at(b, 2 * s),
-            at(b, t),
-            at(b, 4 * s),
-            c,
-            at(c, s),
-            at(c, 2 * s),
-            at(c, t),
-            at(c, 4 * s),
-        ]
+        let Strided { bases, stride, triple } = *self;
+        let steps = [0, stride, 2 * stride, triple, 4 * stride];
+        std::array::from_fn(|i| bases[i / 5].wrapping_byte_add(steps[i % 5]))
     }
 
     #[inline(always)]

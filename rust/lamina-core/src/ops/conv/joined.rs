@@ -144,45 +144,20 @@ impl OpDef for JoinedConv {
     fn problems() -> Vec<Problem> {
         let pointwise = Conv::new([1, 1], Padding::Valid, [1, 1], 1);
         let halving = Conv::new([2, 2], Padding::Same, [1, 1], 1);
-        let around = Padding::Explicit([(2, 1), (0, 3)]);
+        let depthwise = |stride: usize, padding| Conv::depthwise([stride; 2], padding, [1, 1]);
+        let (same, valid) = (depthwise(1, Padding::Same), depthwise(1, Padding::Valid));
+        let half = depthwise(2, Padding::Same);
+        let around = Conv::depthwise([2, 1], Padding::Explicit([(2, 1), (0, 3)]), [1, 2]);
         let mut problems = vec![];
         for (x, before, middle, window, conv, after) in [
-            ([2, 7, 6, 3], Some(pointwise), 37, [3, 3], Conv::depthwise([1, 1], Padding::Same, [1, 1]), None),
-            (
-                [1, 9, 16, 5],
-                Some(pointwise),
-                32,
-                [3, 3],
-                Conv::depthwise([2, 2], Padding::Same, [1, 1]),
-                Some(7),
-            ),
-            (
-                [1, 8, 9, 4],
-                Some(pointwise),
-                70,
-                [5, 5],
-                Conv::depthwise([1, 1], Padding::Valid, [1, 1]),
-                Some(35),
-            ),
-            ([2, 6, 7, 2], Some(pointwise), 18, [2, 3], Conv::depthwise([2, 1], around, [1, 2]), None),
-            ([1, 13, 14, 3], Some(halving), 20, [3, 3], Conv::depthwise([1, 1], Padding::Same, [1, 1]), None),
-            (
-                [2, 12, 15, 3],
-                Some(halving),
-                33,
-                [3, 3],
-                Conv::depthwise([1, 1], Padding::Same, [1, 1]),
-                Some(16),
-            ),
-            ([2, 6, 7, 18], None, 18, [3, 3], Conv::depthwise([1, 1], Padding::Same, [1, 1]), Some(40)),
-            (
-                [0, 5, 5, 2],
-                Some(pointwise),
-                6,
-                [3, 3],
-                Conv::depthwise([1, 1], Padding::Valid, [1, 1]),
-                Some(3),
-            ),
+            ([2, 7, 6, 3], Some(pointwise), 37, [3, 3], same, None),
+            ([1, 9, 16, 5], Some(pointwise), 32, [3, 3], half, Some(7)),
+            ([1, 8, 9, 4], Some(pointwise), 70, [5, 5], valid, Some(35)),
+            ([2, 6, 7, 2], Some(pointwise), 18, [2, 3], around, None),
+            ([1, 13, 14, 3], Some(halving), 20, [3, 3], same, None),
+            ([2, 12, 15, 3], Some(halving), 33, [3, 3], same, Some(16)),
+            ([2, 6, 7, 18], None, 18, [3, 3], same, Some(40)),
+            ([0, 5, 5, 2], Some(pointwise), 6, [3, 3], valid, Some(3)),
         ] {
             for epilogue in Epilogue::samples() {
                 let inner = Epilogue { residual: false, ..epilogue };
