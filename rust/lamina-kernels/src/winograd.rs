@@ -187,31 +187,17 @@ impl Winograd {
         let out = Output::new(y, g.co, false, ep);
         let panels = g.co.div_ceil(kernels(self.isa).panel);
         let (blocks, parts) = self.cut(tiles, panels);
-        if parts == 1 {
-            let task = |i: usize| {
-                let (first, count) = split(tiles, blocks, i);
-                let strip = Strip::new(g.c, count);
-                scratch::with(strip.position * self.positions(), |v: &mut [f32]| {
-                    self.transform(x, first..first + count, first, strip, &SharedMut::new(v));
-                    self.multiply(v, strip, first..first + count, first, packed, 0..panels, &out);
-                });
-            };
-            return threads::run(blocks, task);
-        }
-        // Few tiles and many filters: the tiles are transformed once, for all parts of the filters.
-        let strip = Strip::new(g.c, tiles);
-        scratch::with(strip.position * self.positions(), |v: &mut [f32]| {
-            let shared = SharedMut::new(v);
-            let groups = tiles.min(2 * threads::num_threads());
-            threads::run(groups, |i| {
-                let (first, count) = split(tiles, groups, i);
-                self.transform(x, first..first + count, 0, strip, &shared);
-            });
-            let v = &*v;
-            threads::run(blocks * parts, |i| {
-                let (first, count) = split(tiles, blocks, i % blocks);
-                let (panel, panels) = split(panels, parts, i / blocks);
-                self.multiply(v, strip, first..first + count, 0, packed, panel..panel + panels, &out);
+        threads::run_chunked(blocks, parts, |block, taken| {
+            let (first, count) = split(tiles, blocks, block);
+            let (tiles, strip) = (first..first + count, Strip::new(g.c, count));
+            scratch::with(strip.position * self.positions(), |v: &mut [f32]| {
+                // Few tiles and many filters: each thread transforms the tiles for itself, as to do that takes less
+                // time than to fetch them from where another has.
+                self.transform(x, tiles.clone(), strip, v);
+                for part in taken {
+                    let (panel, panels) = split(panels, parts, part);
+                    self.multiply(v, strip, tiles.clone(), packed, panel..panel + panels, &out);
+                }
             });
         });
     }
@@ -236,35 +222,33 @@ impl Winograd {
         if low >= threads && self.packed_len() <= FEW_FILTERS {
             return (low.max(blocks), 1);
         }
+        // No more than two threads transform the same tiles, where there are enough of them.
+        let blocks = blocks.max((threads / 2).min(tiles / 8));
         (blocks, want.div_ceil(blocks).min(panels))
     }
 
-    /// Transforms `tiles` into the strip `v`, whose first tile is `origin`.
-    fn transform(&self, x: &[f32], tiles: Range<usize>, origin: usize, strip: Strip, v: &SharedMut<f32>) {
-        let input = Input { x, g: &self.g, grid: &self.grid, tiles, origin, strip };
+    /// Transforms `tiles` into the strip `v`.
+    fn transform(&self, x: &[f32], tiles: Range<usize>, strip: Strip, v: &mut [f32]) {
+        let input = Input { x, g: &self.g, grid: &self.grid, tiles, strip };
         scratch::with(self.g.c, |zeros: &mut [f32]| {
             zeros.fill(0.0);
             input.run(self.isa, self.minimal, zeros, v);
         });
     }
 
-    /// Multiplies `tiles` of the strip, whose first tile is `origin`, by panels of filters, and finishes their outputs.
+    /// Multiplies the `tiles` of a strip by panels of filters, and finishes their outputs.
     fn multiply(
         &self,
         v: &[f32],
         strip: Strip,
         tiles: Range<usize>,
-        origin: usize,
         packed: &[f32],
         panels: Range<usize>,
         out: &Output,
     ) {
         let kernels = kernels(self.isa);
         let (positions, c, count) = (self.positions(), self.g.c, tiles.len());
-        assert!(
-            (tiles.end - origin - 1) * strip.tile + c <= strip.position
-                && strip.position * positions <= v.len()
-        );
+        assert!((count - 1) * strip.tile + c <= strip.position && strip.position * positions <= v.len());
         let sums = Strip { tile: kernels.panel, position: count * kernels.panel + 16 };
         let heights = count.div_ceil(kernels.rows);
         scratch::with(sums.position * positions, |m: &mut [f32]| {
@@ -280,9 +264,7 @@ impl Winograd {
                         let next = b.wrapping_add(c * width);
                         for i in 0..heights {
                             let (first, rows) = split(count, heights, i);
-                            let start =
-                                position * strip.position + (tiles.start - origin + first) * strip.tile;
-                            let row = v[start..].as_ptr();
+                            let row = v[position * strip.position + first * strip.tile..].as_ptr();
                             let tile = Tile {
                                 a: &row,
                                 row_stride: strip.tile,

@@ -9,7 +9,6 @@ use super::tile::{Grid, Minimal};
 use crate::conv::Conv2d;
 use crate::gemm::Output;
 use crate::simd::Simd;
-use crate::threads::SharedMut;
 use crate::{Isa, dispatch};
 use std::ops::Range;
 
@@ -86,24 +85,23 @@ fn filter_panel<S: Simd, const RY: usize, const NY: usize, const R: usize, const
     }
 }
 
-/// The transform of tiles of the images into a strip whose first tile is `origin`.
+/// The transform of tiles of the images into a strip.
 pub(super) struct Input<'a> {
     pub x: &'a [f32],
     pub g: &'a Conv2d,
     pub grid: &'a Grid,
     pub tiles: Range<usize>,
-    pub origin: usize,
     pub strip: Strip,
 }
 
 impl Input<'_> {
-    /// Writes the strip's tiles, which no other thread writes. `zeros` stands for the pixels outside.
-    pub fn run(&self, isa: Isa, tile: Minimal, zeros: &[f32], v: &SharedMut<f32>) {
+    /// Writes the strip's tiles. `zeros` stands for the pixels outside.
+    pub fn run(&self, isa: Isa, tile: Minimal, zeros: &[f32], v: &mut [f32]) {
         let g = self.g;
         assert_eq!(self.x.len(), g.x_len(), "the input has n * h * w * c elements");
         assert!(zeros.len() >= g.c && self.tiles.end <= g.n * self.grid.tiles(), "tiles of the images");
         assert!(v.len() >= tile.positions() * self.strip.position, "the strip has all positions");
-        assert!((self.tiles.end - self.origin) * self.strip.tile <= self.strip.position, "and all tiles");
+        assert!(self.tiles.len() * self.strip.tile <= self.strip.position, "and all tiles");
         assert!(self.strip.tile >= g.c.next_multiple_of(16), "whole vectors are written");
         let (job, v) = (self, v.as_mut_ptr());
         macro_rules! run {
@@ -137,7 +135,7 @@ fn input_tiles<S: Simd, const NY: usize, const N: usize>(s: S, job: &Input, zero
                 }
             }
         }
-        let v = v.wrapping_add((job.tiles.start - job.origin + i) * strip.tile);
+        let v = v.wrapping_add(i * strip.tile);
         macro_rules! vector {
             ($j:expr, $load:expr) => {{
                 let mut rows = [[s.zero(); N]; NY];
