@@ -24,7 +24,8 @@ pub use then::{Operand, gemm_then};
 
 use crate::epilogue::Epilogue;
 use crate::isa::Level;
-use crate::partition::part;
+use crate::partition::{part, parts, stretches};
+use crate::simd::prefetch;
 use crate::threads;
 use crate::{Isa, scratch};
 use std::mem::MaybeUninit;
@@ -308,7 +309,12 @@ pub(crate) fn chunks(work: usize, panels: usize) -> usize {
 
 /// Runs the tasks that `work` nanoseconds were cut into, where it pays on several threads.
 pub(crate) fn run_tasks(work: usize, tasks: usize, task: impl Fn(usize) + Sync) {
-    if work < WAKE_NS { (0..tasks).for_each(task) } else { threads::run(tasks, task) }
+    run_task_ranges(work, tasks, |range| range.for_each(&task));
+}
+
+/// [`run_tasks`] for those that may be done several at a time.
+pub(crate) fn run_task_ranges(work: usize, tasks: usize, task: impl Fn(Range<usize>) + Sync) {
+    if tasks > 0 && work < WAKE_NS { task(0..tasks) } else { threads::run_ranges(tasks, task) }
 }
 
 /// A guess at the nanoseconds one thread takes: arithmetic or reading B, whichever is longer.
@@ -335,21 +341,29 @@ fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
     let wide = kernels.by_rows_wide.get(m - 1).copied().unwrap_or_default().iter().map(|option| option.0);
     let unit = wide.filter(|count| panels >= count * threads::num_threads()).max().unwrap_or(1);
     let units = panels.div_ceil(unit);
-    let (row_blocks, mut col_blocks) = grid(tiles, block, units, work, TASKS_EACH, rows_stay(m, k, n));
+    let (last, (row_blocks, mut col_blocks)) =
+        (tiles, grid(tiles, block, units, work, TASKS_EACH, rows_stay(m, k, n)));
     if k > k_block(k) {
         col_blocks = col_blocks.max(panels.div_ceil(BLOCK_PANELS)).min(units);
     }
+    // Where k is cut, the sums of a block wait: of no more columns than those of a task.
+    let joined = if k > k_block(k) { 1 } else { col_blocks };
     // Row blocks run fastest: the panels of a column block stay in the shared cache meanwhile.
-    let task = |t: usize| {
-        let block = part(0..tiles, row_blocks, t % row_blocks);
-        let row = |tile| if tile == tiles { m } else { split(m, tiles, tile).0 };
-        let rows = (row(block.start), row(block.end) - row(block.start), block.len());
-        let units = part(0..units, col_blocks, t / row_blocks);
-        let columns = units.start * unit..(units.end * unit).min(panels);
-        row_block(isa, a, &b, ldc, out, rows, columns);
-    };
-    let tasks = row_blocks * col_blocks;
-    run_tasks(work, tasks, task);
+    run_task_ranges(work, row_blocks * col_blocks, |some| {
+        for (columns, rows) in stretches(row_blocks, some) {
+            let tiles = parts(0..tiles, row_blocks, rows);
+            let row = |tile| if tile == last { m } else { split(m, last, tile).0 };
+            for i in 0..tiles.len().div_ceil(block) {
+                let block = part(tiles.clone(), tiles.len().div_ceil(block), i);
+                let rows = (row(block.start), row(block.end) - row(block.start), block.len());
+                for columns in columns.clone().step_by(joined).map(|c| c..columns.end.min(c + joined)) {
+                    let units = parts(0..units, col_blocks, columns);
+                    let columns = units.start * unit..(units.end * unit).min(panels);
+                    row_block(isa, a, &b, ldc, out, rows, columns);
+                }
+            }
+        }
+    });
 }
 
 /// [`multiply`] by AMX: a thread splits the rows of a block once, for all the columns that it takes of it.
@@ -458,6 +472,11 @@ fn row_block(
     // SAFETY: the first `rows` entries were just written.
     let offsets = unsafe { scratch::written(&offsets[..rows]) };
     let (k, block) = (b.k(), k_block(b.k()));
+    if rows == 1 && a.col_stride == 1 {
+        // Likely written by another core: all its lines are asked for at once.
+        let row = a.data.as_ptr().wrapping_add(row0 * a.row_stride);
+        (0..k).step_by(16).for_each(|i| prefetch(row.wrapping_add(i)));
+    }
     let steps = k.div_ceil(block).max(1);
     let row_len = block.next_multiple_of(16) + 16;
     let multiply = |packed: &mut [f32], mut partial: Option<&mut Partial>| {

@@ -16,11 +16,31 @@ pub(crate) fn ranges(units: usize, work: usize, body: impl Fn(Range<usize>) + Sy
     if tasks == 1 {
         return body(0..units);
     }
-    threads::run(tasks, |task| body(part(0..units, tasks, task)));
+    threads::run_ranges(tasks, |some| body(parts(0..units, tasks, some)));
 }
 
 /// Part `i` of `n` of a range, as even as can be, each stretch of parts as even too.
 pub(crate) fn part(range: Range<usize>, n: usize, i: usize) -> Range<usize> {
     let at = |i: usize| range.start + i * range.len() / n;
     at(i)..at(i + 1)
+}
+
+/// The parts `some` of `n` of a range, as one.
+pub(crate) fn parts(range: Range<usize>, n: usize, some: Range<usize>) -> Range<usize> {
+    part(range.clone(), n, some.start).start..part(range, n, some.end - 1).end
+}
+
+/// The tasks `some` of a grid with `fast` of them in each row, as `(rows, columns)` that are one block each.
+pub(crate) fn stretches(
+    fast: usize,
+    some: Range<usize>,
+) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
+    let row = |i: usize| if fast == 1 { 0 } else { i / fast };
+    (row(some.start)..row(some.end - 1) + 1).map(move |i| {
+        if fast == 1 {
+            return (some.clone(), 0..1);
+        }
+        let within = |task: usize| task.clamp(i * fast, (i + 1) * fast) - i * fast;
+        (i..i + 1, within(some.start)..within(some.end))
+    })
 }

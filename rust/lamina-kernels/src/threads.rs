@@ -4,15 +4,20 @@
 //! same bits at any thread count. The workers are made on first use and keyed by process id: a forked
 //! child makes its own. A call allocates nothing: it lends the workers a pointer to its own stack, wakes
 //! them, takes part in the work, and waits.
+//!
+//! A line of memory that another core has written takes 60 ns and more to arrive, and a plan of small steps forks and
+//! joins every few microseconds. So all that a worker is told lies on one line, its [`Seat`], and nothing else is shared.
 
 use crate::denormals::FlushDenormals;
 use crate::partition::part;
+use crate::simd::prefetch;
 use std::any::Any;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell, UnsafeCell};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 static WANTED: AtomicUsize = AtomicUsize::new(0);
@@ -21,7 +26,12 @@ static POOL: Mutex<Option<Pool>> = Mutex::new(None);
 thread_local! {
     /// Set inside a task: a task that calls [`run`] works alone instead of waiting for its own pool.
     static BUSY: Cell<bool> = const { Cell::new(false) };
+    /// Whether [`hold`] is open, and the pool, once something has run on it there.
+    static HOLDS: Cell<bool> = const { Cell::new(false) };
+    static HELD: RefCell<Option<Slot>> = const { RefCell::new(None) };
 }
+
+type Slot = MutexGuard<'static, Option<Pool>>;
 
 /// How many threads [`run`] may use: what [`set_num_threads`] asked for, else `LAMINA_NUM_THREADS`,
 /// else what the scheduler's affinity mask and the cgroup quota leave to this process.
@@ -48,93 +58,87 @@ fn default_threads() -> usize {
     asked.filter(|&n| n > 0).unwrap_or(machine)
 }
 
-/// One call of [`run`], on the caller's stack.
-///
-/// Each thread has a range of the tasks to itself, the same one whenever there are as many: what it left in its
-/// cache at the step before is then likely what it needs now. Whoever is done early helps the others, and takes their
-/// last tasks first: at each step much the same ones, where one core is slower than another.
-struct Job<'a> {
-    task: &'a (dyn Fn(usize) + Sync),
-    ranges: usize,
-    range: [Tasks; RANGES],
-    panic: Mutex<Option<Box<dyn Any + Send>>>,
-}
-
-/// The most ranges; more threads than this share them.
-const RANGES: usize = 16;
-
-/// The tasks of a range that nobody has taken yet, on a cache line of their own.
-#[repr(align(64))]
+/// The tasks of a range that nobody has taken yet.
 struct Tasks {
-    /// How many; negative once somebody has asked for more.
-    left: AtomicIsize,
+    /// How many.
+    left: AtomicUsize,
     /// The first of them, and the one after the last.
     first: AtomicUsize,
     end: AtomicUsize,
 }
 
 impl Tasks {
-    fn new(range: Range<usize>) -> Tasks {
-        let left = AtomicIsize::new(range.len() as isize);
-        Tasks { left, first: AtomicUsize::new(range.start), end: AtomicUsize::new(range.end) }
+    fn none() -> Tasks {
+        Tasks { left: AtomicUsize::new(0), first: AtomicUsize::new(0), end: AtomicUsize::new(0) }
     }
 
-    /// Takes the first one, or the last.
-    fn take(&self, last: bool) -> Option<usize> {
-        // As many take one as there were: those from the front and those from the back never meet.
-        (self.left.fetch_sub(1, Ordering::Relaxed) > 0).then(|| {
-            if last {
-                self.end.fetch_sub(1, Ordering::Relaxed) - 1
-            } else {
-                self.first.fetch_add(1, Ordering::Relaxed)
-            }
-        })
-    }
-}
-
-impl<'a> Job<'a> {
-    fn new(task: &'a (dyn Fn(usize) + Sync), tasks: usize, threads: usize) -> Self {
-        let ranges = threads.min(RANGES);
-        // What lies beyond the ranges is empty.
-        let range =
-            std::array::from_fn(|i| Tasks::new(if i < ranges { part(0..tasks, ranges, i) } else { 0..0 }));
-        Job { task, ranges, range, panic: Mutex::new(None) }
+    fn offer(&self, range: Range<usize>) {
+        self.first.store(range.start, Ordering::Relaxed);
+        self.end.store(range.end, Ordering::Relaxed);
+        self.left.store(range.len(), Ordering::Release);
     }
 
-    /// Takes part, as one thread of several.
-    fn work(&self, thread: usize) {
-        let was = BUSY.replace(true);
-        let result = catch_unwind(AssertUnwindSafe(|| {
-            for k in 0..self.ranges {
-                let range = &self.range[(thread + k) % self.ranges];
-                while let Some(i) = range.take(k > 0) {
-                    (self.task)(i);
-                }
-            }
-        }));
-        BUSY.set(was);
-        if let Err(panic) = result {
-            self.range.iter().for_each(|range| range.left.store(0, Ordering::Relaxed));
-            lock(&self.panic).get_or_insert(panic);
-        }
+    fn take(&self, which: Take) -> Option<Range<usize>> {
+        // As many are taken as there were: those from the front and those from the back never meet.
+        let count = |left: usize| if which == Take::Half { left.div_ceil(2) } else { 1 };
+        let rest = |left: usize| (left > 0).then(|| left - count(left));
+        let n = count(self.left.fetch_update(Ordering::Acquire, Ordering::Acquire, rest).ok()?);
+        let start = if which == Take::Last {
+            self.end.fetch_sub(n, Ordering::Relaxed) - n
+        } else {
+            self.first.fetch_add(n, Ordering::Relaxed)
+        };
+        Some(start..start + n)
     }
 }
 
-/// What the caller and the workers share.
-struct Shared {
-    /// Counts jobs: a worker looks for work each time it changes.
-    epoch: AtomicUsize,
-    /// The current job, a `*const Job`; valid while `entered` is open or not zero.
-    job: AtomicUsize,
-    /// How many workers are in the job, and [`CLOSED`] once nobody may enter any more. A worker that
-    /// wakes too late finds the door closed: the caller never waits for one that did nothing.
-    entered: AtomicUsize,
-    stop: AtomicBool,
-    sleepers: Mutex<usize>,
-    wake: Condvar,
+#[derive(Clone, Copy, PartialEq)]
+enum Take {
+    /// From the first on half of them, at least one.
+    Half,
+    First,
+    Last,
 }
 
-const CLOSED: usize = 1 << (usize::BITS - 1);
+/// A thread's part in a job, on a cache line of its own.
+///
+/// Each thread has a range of the tasks to itself, the same one whenever there are as many: what it left in its
+/// cache at the step before is then likely what it needs now. It takes half of those that are left at a time, as what
+/// several have in common need not be done again for each. Whoever is done early helps the others, and takes their last
+/// tasks one by one: at each step much the same ones, where one core is slower than another.
+#[repr(align(64))]
+struct Seat {
+    /// One of the constants below: for the caller to set while it is not `RUNNING`, then for the worker.
+    state: AtomicU8,
+    tasks: Tasks,
+    /// Written by the caller, in a state in which no worker reads it.
+    job: UnsafeCell<Option<Job>>,
+}
+
+/// What is to be done with each task, and by how many threads. Borrowed from the caller's stack for as long as a seat
+/// can become or is `RUNNING`.
+#[derive(Clone, Copy)]
+struct Job {
+    task: *const (dyn Fn(Range<usize>) + Sync),
+    threads: usize,
+}
+
+/// Nothing to do, or all done.
+const IDLE: u8 = 0;
+/// Nothing to do, and not looking: to be woken.
+const ASLEEP: u8 = 1;
+/// There is a job. The caller may take it back from a worker that comes too late: it never waits for one that did nothing.
+const POSTED: u8 = 2;
+/// The worker is in the job.
+const RUNNING: u8 = 3;
+/// There will be no more jobs.
+const STOPPED: u8 = 4;
+
+// SAFETY: the task a seat points to is Sync; `job` is written by the one caller (who holds POOL) before POSTED is stored,
+// and read by the worker after it has turned POSTED into RUNNING, until it stores IDLE: never both at once.
+unsafe impl Send for Seat {}
+// SAFETY: as above.
+unsafe impl Sync for Seat {}
 
 /// How often a worker looks for the next job at full speed: some microseconds, the gap between two kernels
 /// of a plan. After that it lets others run, and looks again whenever it is its turn.
@@ -147,63 +151,98 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Shared {
-    fn worker(&self, thread: usize) {
+/// The seats of a pool: the caller's first, then one for each worker.
+struct Seats {
+    seats: Vec<Seat>,
+    panicked: AtomicBool,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+impl Seats {
+    fn new(threads: usize) -> Self {
+        let seat = |_| Seat { state: AtomicU8::new(IDLE), tasks: Tasks::none(), job: UnsafeCell::new(None) };
+        Seats {
+            seats: (0..threads).map(seat).collect(),
+            panicked: AtomicBool::new(false),
+            panic: Mutex::new(None),
+        }
+    }
+
+    /// Takes part in a job, as one thread of several.
+    fn work(&self, thread: usize, threads: usize, task: &(dyn Fn(Range<usize>) + Sync)) {
+        let was = BUSY.replace(true);
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            for k in 0..threads {
+                let tasks = &self.seats[(thread + k) % threads].tasks;
+                let which = if k == 0 { Take::Half } else { Take::Last };
+                while let Some(range) = tasks.take(which) {
+                    if k == 0 && thread > 0 && tasks.left.load(Ordering::Relaxed) == 0 {
+                        // Where to look for more, when this is done.
+                        prefetch((&raw const self.seats[(thread + 1) % threads]).cast());
+                    }
+                    task(range);
+                }
+            }
+        }));
+        BUSY.set(was);
+        if let Err(panic) = result {
+            self.seats.iter().for_each(|seat| seat.tasks.left.store(0, Ordering::Relaxed));
+            lock(&self.panic).get_or_insert(panic);
+            self.panicked.store(true, Ordering::Release);
+        }
+    }
+
+    /// The life of a worker.
+    fn serve(&self, thread: usize) {
         let _flush = FlushDenormals::start();
-        let mut seen = 0;
+        let seat = &self.seats[thread];
         loop {
             let (mut spins, mut since) = (0, None);
-            while self.epoch.load(Ordering::Acquire) == seen {
+            loop {
+                match seat.state.load(Ordering::Relaxed) {
+                    POSTED => break,
+                    STOPPED => return,
+                    _ => {}
+                }
                 spins += 1;
                 if spins < SPINS {
                     std::hint::spin_loop();
-                    continue;
-                }
-                if since.get_or_insert_with(Instant::now).elapsed() < AWAKE {
+                } else if since.get_or_insert_with(Instant::now).elapsed() < AWAKE {
                     std::thread::yield_now();
-                    continue;
+                } else if seat.becomes(IDLE, ASLEEP) {
+                    while seat.state.load(Ordering::Relaxed) == ASLEEP {
+                        std::thread::park();
+                    }
+                    (spins, since) = (0, None);
                 }
-                let mut sleepers = lock(&self.sleepers);
-                *sleepers += 1;
-                while self.epoch.load(Ordering::Acquire) == seen {
-                    sleepers = self.wake.wait(sleepers).unwrap_or_else(PoisonError::into_inner);
+            }
+            if seat.becomes(POSTED, RUNNING) {
+                // SAFETY: RUNNING, so the caller has written the job and waits, with its task, for this seat.
+                let job = unsafe { *seat.job.get() };
+                if let Some(Job { task, threads }) = job {
+                    // SAFETY: as above.
+                    self.work(thread, threads, unsafe { &*task });
                 }
-                *sleepers -= 1;
-            }
-            if self.stop.load(Ordering::Acquire) {
-                return;
-            }
-            seen = self.epoch.load(Ordering::Acquire);
-            let enter = |count: usize| (count & CLOSED == 0).then_some(count + 1);
-            if self.entered.fetch_update(Ordering::AcqRel, Ordering::Acquire, enter).is_ok() {
-                let job = self.job.load(Ordering::Acquire) as *const Job;
-                // SAFETY: this worker is counted in `entered`, and `finish` keeps the job's stack frame
-                // until the count is zero.
-                unsafe { &*job }.work(thread);
-                self.entered.fetch_sub(1, Ordering::Release);
+                seat.state.store(IDLE, Ordering::Release);
             }
         }
     }
+}
 
-    fn ring(&self, wanted: usize) {
-        // Under the lock, so that a worker on its way to sleep either sees the epoch or hears the bell.
-        let sleepers = lock(&self.sleepers);
-        self.epoch.fetch_add(1, Ordering::Release);
-        for _ in 0..wanted.min(*sleepers) {
-            self.wake.notify_one();
-        }
+impl Seat {
+    fn becomes(&self, now: u8, then: u8) -> bool {
+        self.state.compare_exchange(now, then, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
-    fn announce(&self, job: &Job, wanted: usize) {
-        self.job.store(job as *const Job as usize, Ordering::Release);
-        self.entered.store(0, Ordering::Release);
-        self.ring(wanted);
-    }
-
-    fn finish(&self) {
-        self.entered.fetch_or(CLOSED, Ordering::AcqRel);
+    /// Waits for the worker, or takes the job back: whether it had come.
+    fn close(&self) -> bool {
         let mut spins = 0;
-        while self.entered.load(Ordering::Acquire) != CLOSED {
+        loop {
+            match self.state.load(Ordering::Acquire) {
+                POSTED if self.becomes(POSTED, IDLE) => return false,
+                POSTED | RUNNING => {}
+                _ => return true,
+            }
             spins += 1;
             if spins < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
@@ -212,39 +251,89 @@ impl Shared {
 
 struct Pool {
     pid: u32,
+    /// What was asked for: there are fewer seats where the system gave no more, and asking again would not help.
     threads: usize,
-    shared: Arc<Shared>,
+    seats: Arc<Seats>,
+    workers: Vec<Thread>,
 }
 
 impl Pool {
-    fn new(threads: usize) -> Option<Pool> {
-        let shared = Arc::new(Shared {
-            epoch: AtomicUsize::new(0),
-            job: AtomicUsize::new(0),
-            entered: AtomicUsize::new(CLOSED),
-            stop: AtomicBool::new(false),
-            sleepers: Mutex::new(0),
-            wake: Condvar::new(),
-        });
-        let mut made = 1;
-        while made < threads {
-            let mine = shared.clone();
-            let name = format!("lamina-{made}");
-            match std::thread::Builder::new().name(name).spawn(move || mine.worker(made)) {
-                Ok(_) => made += 1,
-                Err(_) => break,
+    fn new(threads: usize) -> Pool {
+        let seats = Arc::new(Seats::new(threads));
+        let worker = |i| {
+            let mine = seats.clone();
+            let name = format!("lamina-{i}");
+            let handle = std::thread::Builder::new().name(name).spawn(move || mine.serve(i));
+            handle.ok().map(|handle| handle.thread().clone())
+        };
+        let workers = (1..threads).map_while(worker).collect();
+        Pool { pid: std::process::id(), threads, seats, workers }
+    }
+
+    /// Gives each thread its tasks, takes part, and waits for the others: whether they all came.
+    fn run(&self, tasks: usize, task: &(dyn Fn(Range<usize>) + Sync)) -> bool {
+        let threads = tasks.min(self.workers.len() + 1);
+        let seats = &self.seats.seats[..threads];
+        // SAFETY: only the lifetime is new. Seats point to the task until they are closed, below, before it ends.
+        let lent = unsafe {
+            std::mem::transmute::<&(dyn Fn(Range<usize>) + Sync), *const (dyn Fn(Range<usize>) + Sync)>(task)
+        };
+        for (i, worker) in (1..threads).zip(&self.workers) {
+            let seat = &seats[i];
+            seat.tasks.offer(part(0..tasks, threads, i));
+            // SAFETY: the seat is IDLE or ASLEEP since it was closed: its worker does not read the job.
+            unsafe { *seat.job.get() = Some(Job { task: lent, threads }) };
+            let asleep = seat.state.load(Ordering::Relaxed) == ASLEEP;
+            seat.state.store(POSTED, Ordering::Release);
+            if asleep {
+                worker.unpark();
             }
         }
-        // `threads` is what was asked for: asking again would not make more.
-        (made > 1).then_some(Pool { pid: std::process::id(), threads, shared })
+        // After those for whom others wait.
+        seats[0].tasks.offer(part(0..tasks, threads, 0));
+        self.seats.work(0, threads, task);
+        let mut all_came = true;
+        for (seat, worker) in seats[1..].iter().zip(&self.workers) {
+            if !seat.close() {
+                // It may have fallen asleep while the job was being posted.
+                worker.unpark();
+                all_came = false;
+            }
+        }
+        all_came
     }
 
     fn stop(self) {
         // In a forked child the workers do not exist, and their locks may be held for ever.
         if self.pid == std::process::id() {
-            self.shared.stop.store(true, Ordering::Release);
-            self.shared.ring(self.threads);
+            for (seat, worker) in self.seats.seats[1..].iter().zip(&self.workers) {
+                seat.state.store(STOPPED, Ordering::Release);
+                worker.unpark();
+            }
         }
+    }
+}
+
+/// Keeps the workers for all that `body` runs, once it has run something on them: no lock is taken for each step of a plan.
+pub fn hold<R>(body: impl FnOnce() -> R) -> R {
+    struct Release;
+    impl Drop for Release {
+        fn drop(&mut self) {
+            HOLDS.set(false);
+            HELD.take();
+        }
+    }
+    let _release = (!HOLDS.replace(true)).then_some(Release);
+    body()
+}
+
+/// The pool's slot, unless another caller has it: its job may be long, and working alone beats waiting for it.
+fn slot() -> Option<Slot> {
+    match POOL.try_lock() {
+        Ok(slot) => Some(slot),
+        // Somebody panicked who held it, between two jobs or after one: it is as it should be.
+        Err(TryLockError::Poisoned(slot)) => Some(slot.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
     }
 }
 
@@ -253,32 +342,59 @@ impl Pool {
 /// Runs inline when there is one task or one thread, inside another task, while another caller has the
 /// workers, or when no thread can be made. A panic in a task reaches the caller.
 pub fn run(tasks: usize, task: impl Fn(usize) + Sync) {
+    run_ranges(tasks, |range| range.for_each(&task));
+}
+
+/// [`run`] for tasks that may be done several at a time, if they follow each other: calls `task` with ranges that cover
+/// `0..tasks`.
+pub fn run_ranges(tasks: usize, task: impl Fn(Range<usize>) + Sync) {
     let threads = num_threads();
-    let inline = || (0..tasks).for_each(&task);
-    if tasks <= 1 || threads <= 1 || BUSY.get() {
-        return inline();
+    if tasks == 0 {
+        return;
     }
-    // Another thread's job may be long: working alone beats waiting for it.
-    let Ok(mut slot) = POOL.try_lock() else { return inline() };
-    if slot.as_ref().is_none_or(|pool| pool.threads != threads || pool.pid != std::process::id()) {
-        if let Some(old) = slot.take() {
-            old.stop();
-        }
-        *slot = Pool::new(threads);
+    if tasks == 1 || threads <= 1 || BUSY.get() {
+        return task(0..tasks);
     }
-    let Some(pool) = slot.as_ref() else {
-        drop(slot);
-        return inline();
+    let run = |held: &mut Option<Slot>| match held {
+        Some(slot) => run_on(slot, threads, tasks, &task),
+        None => task(0..tasks),
     };
-    let job = Job::new(&task, tasks, threads);
-    pool.shared.announce(&job, threads.min(tasks) - 1);
-    job.work(0);
-    pool.shared.finish();
-    drop(slot);
-    if let Some(panic) = lock(&job.panic).take() {
+    if !HOLDS.get() {
+        return run(&mut slot());
+    }
+    HELD.with_borrow_mut(|held| {
+        if held.is_none() {
+            *held = slot();
+        }
+        run(held);
+    });
+}
+
+fn run_on(slot: &mut Slot, threads: usize, tasks: usize, task: &(dyn Fn(Range<usize>) + Sync)) {
+    if slot.as_ref().is_some_and(|pool| pool.threads != threads) {
+        slot.take().into_iter().for_each(Pool::stop);
+    }
+    let pool = slot.get_or_insert_with(|| Pool::new(threads));
+    let all_came = pool.run(tasks, task);
+    let panicked = pool.seats.panicked.load(Ordering::Acquire);
+    let panic = if panicked { lock(&pool.seats.panic).take() } else { None };
+    if panicked {
+        pool.seats.panicked.store(false, Ordering::Release);
+    }
+    if !all_came && pool.pid != std::process::id() {
+        // A forked child: there are no workers.
+        **slot = None;
+    }
+    if let Some(panic) = panic {
         resume_unwind(panic);
     }
 }
+
+/// The most blocks that threads share; beyond, there are enough for each to have its own.
+const BLOCKS: usize = 16;
+
+#[repr(align(64))]
+struct Line<T>(T);
 
 /// Calls `body(block, chunks)` for blocks of as many chunks each: `chunks` gives those that nobody has taken yet, until
 /// none is left. What a body has prepared for its block serves all that it takes; several threads may share a block, each
@@ -288,15 +404,16 @@ pub(crate) fn run_chunked(
     chunks: usize,
     body: impl Fn(usize, &mut dyn Iterator<Item = usize>) + Sync,
 ) {
-    if blocks > RANGES || chunks <= 1 {
+    if blocks > BLOCKS || chunks <= 1 {
         return run(blocks, |block| body(block, &mut (0..chunks)));
     }
-    let left: [Tasks; RANGES] = std::array::from_fn(|_| Tasks::new(0..chunks));
-    let threads = num_threads().min(RANGES);
+    let left: [Line<Tasks>; BLOCKS] = std::array::from_fn(|_| Line(Tasks::none()));
+    left[..blocks].iter().for_each(|block| block.0.offer(0..chunks));
+    let threads = num_threads().min(BLOCKS);
     run(threads, |thread| {
         for i in 0..blocks {
             let block = (thread * blocks / threads + i) % blocks;
-            let mut taken = std::iter::from_fn(|| left[block].take(false));
+            let mut taken = std::iter::from_fn(|| left[block].0.take(Take::First)).map(|chunk| chunk.start);
             if let Some(first) = taken.next() {
                 body(block, &mut std::iter::once(first).chain(taken));
             }

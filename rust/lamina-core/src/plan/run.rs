@@ -7,6 +7,7 @@ use crate::tensor::{Buffer, Tensor};
 use crate::variable::Variable;
 use lamina_kernels::denormals::FlushDenormals;
 use lamina_kernels::memory::{AlignedBytes, Block, Frame, Span};
+use lamina_kernels::threads;
 use smallvec::SmallVec;
 use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
@@ -123,6 +124,10 @@ impl Plan {
 
     fn run_into(&self, inputs: &[&[u8]], outputs: &mut [&mut [u8]], walk: &mut Walk<'_>) -> Result<()> {
         let _flush = FlushDenormals::start();
+        threads::hold(|| self.run_held(inputs, outputs, walk))
+    }
+
+    fn run_held(&self, inputs: &[&[u8]], outputs: &mut [&mut [u8]], walk: &mut Walk<'_>) -> Result<()> {
         let statics = self.statics()?;
         let mut arena = self.take_arena()?;
         let mut guards: Vec<Guard<'_>> = self

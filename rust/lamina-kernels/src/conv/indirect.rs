@@ -6,9 +6,9 @@ use crate::epilogue::Epilogue;
 use crate::gemm::tile::{kernels, split};
 use crate::gemm::{
     AMX_BLOCK_ROWS, AMX_DEPTH, ASource, Output, Packing, Partial, Rows, Step, TASKS_EACH, chunks, grid,
-    k_block, multiply_block, multiply_parts, rows_stay, run_tasks, work_ns,
+    k_block, multiply_block, multiply_parts, rows_stay, run_task_ranges, work_ns,
 };
-use crate::partition::part;
+use crate::partition::{part, parts, stretches};
 use crate::{Isa, scratch, threads};
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -117,8 +117,8 @@ impl Indirect {
         let kernels = kernels(self.isa);
         let panels = self.outputs.div_ceil(kernels.panel) * self.groups;
         let work = work_ns(rows * self.windows.cols, self.outputs, self.k()) * self.groups;
-        let parts = self.packing.in_parts();
-        let (pixels, each) = if parts { (AMX_BLOCK_ROWS, 1) } else { (BLOCK_PIXELS, TASKS_EACH) };
+        let in_parts = self.packing.in_parts();
+        let (pixels, each) = if in_parts { (AMX_BLOCK_ROWS, 1) } else { (BLOCK_PIXELS, TASKS_EACH) };
         let block = pixels.div_ceil(self.windows.cols);
         let stay = rows_stay(rows * self.windows.cols, self.k(), self.outputs);
         let (row_blocks, col_blocks) = grid(rows, block, panels, work, each, stay);
@@ -126,16 +126,22 @@ impl Indirect {
         let place = |t: usize| {
             (part(0..rows, row_blocks, t / col_blocks), part(0..panels, col_blocks, t % col_blocks))
         };
-        if parts {
+        if in_parts {
             let chunks = chunks(work / blocks, panels / col_blocks);
             return threads::run_chunked(blocks, chunks, |t, taken| {
                 let (rows, panels) = place(t);
                 self.block(x, packed, &out, rows, &mut taken.map(|i| part(panels.clone(), chunks, i)));
             });
         }
-        run_tasks(work, blocks, |t| {
-            let (rows, panels) = place(t);
-            self.block(x, packed, &out, rows, &mut std::iter::once(panels));
+        run_task_ranges(work, blocks, |some| {
+            for (some_rows, columns) in stretches(col_blocks, some) {
+                let rows = parts(0..rows, row_blocks, some_rows);
+                let panels = parts(0..panels, col_blocks, columns);
+                for i in 0..rows.len().div_ceil(block) {
+                    let rows = part(rows.clone(), rows.len().div_ceil(block), i);
+                    self.block(x, packed, &out, rows, &mut std::iter::once(panels.clone()));
+                }
+            }
         });
     }
 

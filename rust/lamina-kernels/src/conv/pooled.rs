@@ -3,8 +3,8 @@
 use super::{Conv2d, ConvForward, Kind};
 use crate::epilogue::Epilogue;
 use crate::gemm::tile::kernels;
-use crate::gemm::{Output, TASKS_EACH, grid, run_tasks, work_ns};
-use crate::partition::part;
+use crate::gemm::{Output, TASKS_EACH, grid, run_task_ranges, work_ns};
+use crate::partition::parts;
 use crate::pool::{Pool2d, max_pool};
 use crate::threads::SharedMut;
 use crate::{Isa, scratch};
@@ -69,8 +69,8 @@ impl PooledConv {
         let (tasks, _) = grid(rows, rows, 1, work, TASKS_EACH, true);
         let panels = g.co.div_ceil(kernels(self.isa).panel);
         let y = SharedMut::new(y);
-        run_tasks(work, tasks, |task| {
-            let Range { start: mut row, end } = part(0..rows, tasks, task);
+        run_task_ranges(work, tasks, |some| {
+            let Range { start: mut row, end } = parts(0..rows, tasks, some);
             while row < end {
                 let (image, first) = (row / pool.oh, row % pool.oh);
                 let count = each.min(end - row).min(pool.oh - first);

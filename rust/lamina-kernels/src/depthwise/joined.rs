@@ -13,7 +13,7 @@ use crate::gemm::tile::kernels;
 use crate::gemm::{
     ASource, MatRef, Output, Panels, Rows, Step, k_block, multiply_block, pack_b, packed_b_len,
 };
-use crate::partition::part;
+use crate::partition::{parts, stretches};
 use crate::threads::{self, SharedMut};
 use crate::{Isa, scratch};
 use std::ops::Range;
@@ -179,11 +179,16 @@ impl Joined {
         let want = (4 * threads).div_ceil(g.n * across).min(g.oh / TASK_ROWS).max(1);
         let down = want.next_multiple_of(unit).min(g.oh);
         let operands = Operands { x, before, depthwise, after, y: SharedMut::new(y) };
-        threads::run(g.n * down * across, |task| {
-            let (image, block, lane) =
-                (task / across / down, task / across % down, task % across * self.lanes);
-            let channels = if apart { lane..g.c.min(lane + self.lanes) } else { 0..g.c };
-            self.part(&operands, image, part(0..g.oh, down, block), channels);
+        threads::run_ranges(g.n * down * across, |some| {
+            for (some_blocks, lanes) in stretches(across, some) {
+                let lanes = lanes.start * self.lanes..g.c.min(lanes.end * self.lanes);
+                let channels = if apart { lanes } else { 0..g.c };
+                for (images, blocks) in stretches(down, some_blocks) {
+                    for image in images {
+                        self.part(&operands, image, parts(0..g.oh, down, blocks.clone()), channels.clone());
+                    }
+                }
+            }
         });
     }
 

@@ -7,7 +7,7 @@
 #![allow(clippy::needless_range_loop)] // registers are arrays, indexed in step
 
 use crate::conv::window::{Tap, Windows};
-use crate::partition::part;
+use crate::partition::{part, parts, stretches};
 use crate::simd::Simd;
 use crate::{Isa, dispatch, scratch, threads};
 use std::mem::MaybeUninit;
@@ -87,20 +87,22 @@ impl Plan {
         // As many for each thread; what is small stays with the caller.
         let want = if want > 1 { want.next_multiple_of(threads) } else { 1 };
         // By rows, which stay with the threads that wrote them, or by channels, as the multiply before does with so few.
-        let few = rows < TASK_ROWS * threads;
+        let few = self.windows.image.n * self.windows.image.h < TASK_ROWS * threads;
         let units = channels.div_ceil(16 * unit);
         let across = if few { want.min(channels / TASK_CHANNELS).min(units).max(1) } else { 1 };
         let down = want.div_ceil(across).min(rows);
-        threads::run(down * across, |task| {
-            let units = part(0..units, across, task % across);
-            let lane = |i: usize| channels.min(i * 16 * unit);
-            let rows = part(0..rows, down, task / across);
-            // So many channels at a time that the lines of a window stay in L1 from row to row.
-            let blocks =
-                if rows.len() > 1 { self.blocks(units.len() * 16 * unit).min(units.len()) } else { 1 };
-            for i in 0..blocks {
-                let units = part(units.clone(), blocks, i);
-                body(rows.clone(), lane(units.start)..lane(units.end));
+        threads::run_ranges(down * across, |some| {
+            for (some_rows, columns) in stretches(across, some) {
+                let units = parts(0..units, across, columns);
+                let lane = |i: usize| channels.min(i * 16 * unit);
+                let rows = parts(0..rows, down, some_rows);
+                // So many channels at a time that the lines of a window stay in L1 from row to row.
+                let blocks =
+                    if rows.len() > 1 { self.blocks(units.len() * 16 * unit).min(units.len()) } else { 1 };
+                for i in 0..blocks {
+                    let units = part(units.clone(), blocks, i);
+                    body(rows.clone(), lane(units.start)..lane(units.end));
+                }
             }
         });
     }
