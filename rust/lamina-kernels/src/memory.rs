@@ -13,9 +13,8 @@ pub const ALIGN: usize = 64;
 const KEPT_FROM: usize = 32 << 10;
 const KEPT_AT_MOST: usize = 32 << 20;
 
-/// A large page, of which a block has one for each that it fills to three quarters. Within one, memory is as contiguous for the
-/// caches as it looks: scattered small pages crowd some sets of L2 and leave others empty, and a working set of two thirds
-/// of it no longer stays (one row by 784 x 512 and 512 x 512: 17 -> 14 us).
+/// Within a large page, memory is as contiguous for the caches as it looks: scattered small pages crowd some sets of L2 and
+/// leave others empty, and weights of two thirds of it do not stay (one row by 784 x 512 and 512 x 512: 17 -> 14 us).
 const LARGE_PAGE: usize = 2 << 20;
 
 static KEPT: Mutex<Kept> = Mutex::new(Kept(VecDeque::new()));
@@ -26,7 +25,7 @@ struct Kept(VecDeque<AlignedBytes>);
 impl Kept {
     fn take(&mut self, len: usize) -> Option<AlignedBytes> {
         let capacity = AlignedBytes::capacity(len);
-        let fits = self.0.iter().rposition(|block| AlignedBytes::capacity(block.len) == capacity)?;
+        let fits = self.0.iter().rposition(|block| block.capacity == capacity)?;
         let block = self.0.remove(fits);
         block.map(|mut block| {
             block.len = len;
@@ -36,10 +35,10 @@ impl Kept {
 
     fn put(&mut self, block: AlignedBytes) {
         self.0.push_back(block);
-        let mut total: usize = self.0.iter().map(|block| AlignedBytes::capacity(block.len)).sum();
+        let mut total: usize = self.0.iter().map(|block| block.capacity).sum();
         while total > KEPT_AT_MOST {
             let Some(mut oldest) = self.0.pop_front() else { break };
-            total -= AlignedBytes::capacity(oldest.len);
+            total -= oldest.capacity;
             oldest.release();
         }
     }
@@ -53,6 +52,8 @@ fn kept() -> MutexGuard<'static, Kept> {
 pub struct AlignedBytes {
     ptr: NonNull<u8>,
     len: usize,
+    /// Bytes that are there, all of them initialised.
+    capacity: usize,
 }
 
 // SAFETY: AlignedBytes owns its memory like a Vec<u8> does.
@@ -68,18 +69,29 @@ impl AlignedBytes {
 
     /// `len` zero bytes, or `None` where the system has not so many.
     pub fn try_zeroed(len: usize) -> Option<Self> {
-        if len == 0 {
-            return Some(AlignedBytes { ptr: NonNull::<Line>::dangling().cast(), len: 0 });
+        Self::allocate(len, Self::capacity(len))
+    }
+
+    /// [`try_zeroed`](Self::try_zeroed) for what stays and is used again and again: from half a large page on in whole ones.
+    pub fn try_lasting(len: usize) -> Option<Self> {
+        let large = len >= LARGE_PAGE / 2;
+        let capacity = if large { len.checked_next_multiple_of(LARGE_PAGE)? } else { Self::capacity(len) };
+        Self::allocate(len, capacity)
+    }
+
+    fn allocate(len: usize, capacity: usize) -> Option<Self> {
+        if capacity == 0 {
+            return Some(AlignedBytes { ptr: NonNull::<Line>::dangling().cast(), len, capacity });
         }
-        let layout = Self::layout(len)?;
+        let layout = Self::layout(capacity)?;
         // SAFETY: the layout has a size above zero.
         let ptr = NonNull::new(unsafe { alloc(layout) })?;
         if layout.align() == LARGE_PAGE {
-            ask_for_large_pages(ptr, layout.size());
+            ask_for_large_pages(ptr, capacity);
         }
         // SAFETY: as many bytes were allocated.
-        unsafe { ptr.write_bytes(0, layout.size()) };
-        Some(AlignedBytes { ptr, len })
+        unsafe { ptr.write_bytes(0, capacity) };
+        Some(AlignedBytes { ptr, len, capacity })
     }
 
     /// `len` bytes of any values, for whoever writes them all, or `None` where the system has not so many.
@@ -101,34 +113,26 @@ impl AlignedBytes {
     }
 
     fn fail(len: usize) -> ! {
-        handle_alloc_error(Self::layout(len).unwrap_or(Layout::new::<Line>()))
+        handle_alloc_error(Self::layout(Self::capacity(len)).unwrap_or(Layout::new::<Line>()))
     }
 
     /// Bytes that are there for `len` of them: those that may be kept come in whole pages, so that they fit more often.
     fn capacity(len: usize) -> usize {
-        let page = if len < KEPT_FROM {
-            1
-        } else if len % LARGE_PAGE < LARGE_PAGE / 4 * 3 {
-            4096
-        } else {
-            LARGE_PAGE
-        };
-        len.checked_next_multiple_of(page).unwrap_or(len)
+        if len < KEPT_FROM { len } else { len.checked_next_multiple_of(4096).unwrap_or(len) }
     }
 
-    fn layout(len: usize) -> Option<Layout> {
-        let capacity = Self::capacity(len);
+    fn layout(capacity: usize) -> Option<Layout> {
         let align = if capacity < LARGE_PAGE { ALIGN } else { LARGE_PAGE };
         Layout::from_size_align(capacity, align).ok()
     }
 
     /// Gives the memory back to the system.
     fn release(&mut self) {
-        if let Some(layout) = Self::layout(self.len).filter(|layout| layout.size() > 0) {
-            // SAFETY: allocated in `try_zeroed` with this very layout, which equal capacities share.
+        if let Some(layout) = Self::layout(self.capacity).filter(|layout| layout.size() > 0) {
+            // SAFETY: allocated in `allocate` with this very layout.
             unsafe { dealloc(self.ptr.as_ptr(), layout) }
         }
-        self.len = 0;
+        (self.len, self.capacity) = (0, 0);
     }
 }
 
@@ -163,10 +167,10 @@ impl std::ops::DerefMut for AlignedBytes {
 
 impl Drop for AlignedBytes {
     fn drop(&mut self) {
-        if self.len < KEPT_FROM || Self::capacity(self.len) > KEPT_AT_MOST {
+        if self.capacity < KEPT_FROM || self.capacity > KEPT_AT_MOST {
             return self.release();
         }
-        kept().put(AlignedBytes { ptr: self.ptr, len: self.len });
+        kept().put(AlignedBytes { ptr: self.ptr, len: self.len, capacity: self.capacity });
     }
 }
 
@@ -379,6 +383,21 @@ mod tests {
         assert!(AlignedBytes::zeroed(len).iter().all(|&b| b == 0));
         assert!(AlignedBytes::try_any(usize::MAX).is_none());
         drop(AlignedBytes::zeroed(KEPT_AT_MOST + 1));
+    }
+
+    #[test]
+    fn what_lasts_lies_in_large_pages() {
+        let len = LARGE_PAGE + 3;
+        let block = AlignedBytes::try_lasting(len).unwrap();
+        assert_eq!((block.len(), block.capacity), (len, 2 * LARGE_PAGE));
+        assert_eq!(block.as_ptr() as usize % LARGE_PAGE, 0);
+        assert!(block.iter().all(|&b| b == 0));
+        assert_eq!(AlignedBytes::try_lasting(100).unwrap().capacity, 100);
+        assert!(AlignedBytes::try_lasting(usize::MAX).is_none());
+        // Its capacity serves again, and it is what is given back.
+        let mut kept = Kept(VecDeque::new());
+        kept.put(block);
+        assert!(kept.take(len).is_none() && kept.take(2 * LARGE_PAGE - 1).is_some());
     }
 
     #[test]

@@ -224,5 +224,5 @@ fn walk(steps: &[Step], frame: &mut Frame<'_>) -> Result<()> {
 }
 
 fn allocate(what: &'static str, bytes: usize) -> Result<AlignedBytes> {
-    AlignedBytes::try_zeroed(bytes).ok_or(Error::Memory { what, bytes })
+    AlignedBytes::try_lasting(bytes).ok_or(Error::Memory { what, bytes })
 }
