@@ -200,16 +200,20 @@ const CHUNK_NS: usize = 10_000;
 /// `c` is row-major with `ldc` elements from one row to the next, `m x n`; a residual has C's layout.
 /// Panics where a slice is too short or the inner dimensions differ.
 pub fn gemm(isa: Isa, a: MatRef, b: B, c: &mut [f32], ldc: usize, accumulate: bool, ep: &Epilogue) {
-    let (k, n) = b.dims();
-    let m = a.rows;
+    let ((_, n), m) = (b.dims(), a.rows);
+    assert!(m * n == 0 || ldc >= n && c.len() >= (m - 1) * ldc + n, "C holds {m} rows of {n}, {ldc} apart");
+    ep.check(n, c.len());
+    product(isa, a, b, ldc, &Output::new(c, n, accumulate, ep));
+}
+
+/// [`gemm`] to an output that holds it.
+fn product(isa: Isa, a: MatRef, b: B, ldc: usize, out: &Output) {
+    let ((k, n), m) = (b.dims(), a.rows);
     assert_eq!(a.cols, k, "A has as many columns as B has rows");
     a.check();
     if m == 0 || n == 0 {
         return;
     }
-    assert!(ldc >= n && c.len() >= (m - 1) * ldc + n, "C holds {m} rows of {n}, {ldc} apart");
-    ep.check(n, c.len());
-    let out = Output::new(c, n, accumulate, ep);
     match b {
         B::Packed { packing, data } => {
             assert_eq!(packing.isa, isa, "a B packed for another instruction set");
@@ -218,16 +222,16 @@ pub fn gemm(isa: Isa, a: MatRef, b: B, c: &mut [f32], ldc: usize, accumulate: bo
             if panels.parts && !a.contiguous() {
                 return scratch::with(m * k, |copy: &mut [f32]| {
                     pack::copy_a(a, 0, m, 0, k, k, copy);
-                    multiply(isa, MatRef::row_major(copy, m, k), panels, ldc, &out);
+                    multiply(isa, MatRef::row_major(copy, m, k), panels, ldc, out);
                 });
             }
-            multiply(isa, a, panels, ldc, &out);
+            multiply(isa, a, panels, ldc, out);
         }
         B::Plain(b) => {
             b.check();
             let kernels = kernels(isa);
             if b.row_stride == 1 && b.col_stride != 1 && a.col_stride == 1 && small::pays(m, k) {
-                small::dots(isa, a, b, ldc, &out);
+                small::dots(isa, a, b, ldc, out);
             } else if b.col_stride == 1 && (m <= kernels.rows || m <= STRIP_ROWS && a.col_stride == 1) {
                 // Read where it lies: by one tile, or by one that packs it for the others.
                 let tail = n % kernels.panel;
@@ -236,18 +240,18 @@ pub fn gemm(isa: Isa, a: MatRef, b: B, c: &mut [f32], ldc: usize, accumulate: bo
                     pack_b(isa, tail_at, packed);
                     let panels = Panels::in_place(isa, b, packed);
                     if m <= kernels.rows {
-                        multiply(isa, a, panels, ldc, &out);
+                        multiply(isa, a, panels, ldc, out);
                     } else {
-                        strips(isa, a, &Right::Panels(panels), n, ldc, &out);
+                        strips(isa, a, &Right::Panels(panels), n, ldc, out);
                     }
                 });
             } else if m <= STRIP_ROWS {
-                strips(isa, a, &Right::Plain(b), n, ldc, &out);
+                strips(isa, a, &Right::Plain(b), n, ldc, out);
             } else {
                 let packing = Packing::new(isa, m, k, n);
                 scratch::with(packing.packed_len(), |packed: &mut [f32]| {
                     packing.pack(b, packed);
-                    gemm(isa, a, packing.operand(packed), c, ldc, accumulate, ep);
+                    product(isa, a, packing.operand(packed), ldc, out);
                 });
             }
         }

@@ -12,7 +12,7 @@ use crate::denormals::FlushDenormals;
 use crate::partition::part;
 use crate::simd::prefetch;
 use std::any::Any;
-use std::cell::{Cell, RefCell, UnsafeCell};
+use std::cell::{Cell, UnsafeCell};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
@@ -28,7 +28,7 @@ thread_local! {
     static BUSY: Cell<bool> = const { Cell::new(false) };
     /// Whether [`hold`] is open, and the pool, once something has run on it there.
     static HOLDS: Cell<bool> = const { Cell::new(false) };
-    static HELD: RefCell<Option<Slot>> = const { RefCell::new(None) };
+    static HELD: Cell<Option<Slot>> = const { Cell::new(None) };
 }
 
 type Slot = MutexGuard<'static, Option<Pool>>;
@@ -362,12 +362,10 @@ pub fn run_ranges(tasks: usize, task: impl Fn(Range<usize>) + Sync) {
     if !HOLDS.get() {
         return run(&mut slot());
     }
-    HELD.with_borrow_mut(|held| {
-        if held.is_none() {
-            *held = slot();
-        }
-        run(held);
-    });
+    // Not borrowed meanwhile: where there is no slot, the task runs here and may come back.
+    let mut held = HELD.take().or_else(slot);
+    run(&mut held);
+    HELD.set(held);
 }
 
 fn run_on(slot: &mut Slot, threads: usize, tasks: usize, task: &(dyn Fn(Range<usize>) + Sync)) {
@@ -525,20 +523,24 @@ mod tests {
                 for _ in 0..3 {
                     scope.spawn(|| {
                         for _ in 0..200 {
-                            run(5, |_| run(3, |_| _ = total.fetch_add(1, Ordering::Relaxed)));
+                            hold(|| run(5, |_| run(3, |_| _ = total.fetch_add(1, Ordering::Relaxed))));
+                            run(5, |_| hold(|| run(3, |_| _ = total.fetch_add(1, Ordering::Relaxed))));
                         }
                     });
                 }
             });
-            assert_eq!(total.into_inner(), 3 * 200 * 15);
+            assert_eq!(total.into_inner(), 3 * 200 * 30);
         }
         set_num_threads(0);
     }
 
     #[test]
     fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
-        let result = catch_unwind(|| run(100, |i| assert!(i != 40, "task forty")));
-        assert!(result.is_err());
+        for holds in [false, true] {
+            let job = || run(100, |i| assert!(i != 40, "task forty"));
+            let result = catch_unwind(|| if holds { hold(job) } else { job() });
+            assert!(result.is_err());
+        }
         every_task_runs_once();
     }
 }

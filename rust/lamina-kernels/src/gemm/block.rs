@@ -109,7 +109,42 @@ pub(crate) struct Output<'a> {
     pub bias: *const f32,
     pub residual: *const f32,
     pub act: Act,
+    /// What will be read after the product.
+    pub next: Next,
     life: PhantomData<&'a mut [f32]>,
+}
+
+/// Memory that is fetched while a product is computed: regions of as many floats each, of which each tile asks for as much of
+/// its share as it has k, a line for each. (The rest at once, after each tile, costs what it saves.)
+#[derive(Clone, Copy)]
+pub(crate) struct Next {
+    regions: [*const f32; Next::MOST],
+    count: usize,
+    len: usize,
+}
+
+impl Next {
+    const MOST: usize = 8;
+
+    /// Nothing.
+    pub const NONE: Next = Next { regions: [std::ptr::null(); Next::MOST], count: 0, len: 0 };
+
+    /// The first few of `regions` of `len` floats.
+    pub fn new(regions: impl Iterator<Item = *const f32>, len: usize) -> Next {
+        let mut next = Next { len, ..Next::NONE };
+        for region in regions.take(Next::MOST) {
+            next.regions[next.count] = region;
+            next.count += 1;
+        }
+        next
+    }
+
+    /// Where the share of tile `i` of `tiles` begins.
+    fn share(&self, i: usize, tiles: usize) -> Option<*const f32> {
+        let each = tiles.div_ceil(self.count.max(1));
+        let (region, i) = (self.regions[..self.count].get(i / each)?, i % each);
+        Some(region.wrapping_add(i * self.len / each))
+    }
 }
 
 // SAFETY: bias and residual are only read; writers of `c` keep to disjoint parts.
@@ -125,6 +160,7 @@ impl<'a> Output<'a> {
             bias: pointer(ep.bias),
             residual: pointer(ep.residual),
             act: ep.act,
+            next: Next::NONE,
             life: PhantomData,
         }
     }
@@ -511,7 +547,7 @@ unsafe fn multiply_tiles(block: &Block, a: &ASource, rows: Rows, columns: Range<
 /// As for [`multiply_block`]; `room` is for one packed panel, or is empty if B is read where it is.
 unsafe fn multiply_panels(block: &Block, a: &ASource, rows: Rows, columns: Range<usize>, room: &mut [f32]) {
     let line_rows = rows.offsets.len() / rows.lines.max(1);
-    let Block { kernels, b, step, .. } = block;
+    let Block { kernels, b, step, out, .. } = block;
     let Step { segs, len, .. } = *step;
     let mut panel = columns.start;
     while panel < columns.end {
@@ -558,6 +594,10 @@ unsafe fn multiply_panels(block: &Block, a: &ASource, rows: Rows, columns: Range
                 // SAFETY: the caller's contract.
                 t.ahead = unsafe { *t.a }.wrapping_add(t.a_off + mr * stride);
                 t.ahead_step = (mr * stride / (len * segs)).min(16);
+            }
+            if let Some(next) = out.next.share((panel - columns.start) * tiles + i, columns.len() * tiles) {
+                // A packed B is near already.
+                (t.ahead, t.ahead_step) = (next, LINE);
             }
             // SAFETY: `kernels(isa)` holds only kernels that isa proves; pointers by the caller's contract.
             unsafe {

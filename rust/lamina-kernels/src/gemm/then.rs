@@ -1,6 +1,7 @@
 //! A product that is used up while it is in the cache: an elementwise program over it, a few rows at a time.
 
-use super::{MatRef, Packing, gemm};
+use super::block::Next;
+use super::{MatRef, Output, Packing};
 use crate::elementwise::{self, Access, In, Out, Program};
 use crate::epilogue::Epilogue;
 use crate::threads::{self, SharedMut};
@@ -58,7 +59,18 @@ pub fn gemm_then(
             let from = (first * a.row_stride).min(a.data.len());
             let part = MatRef { data: &a.data[from..], rows, ..a };
             scratch::with(len, |product: &mut [f32]| {
-                gemm(isa, part, b, product, n, false, &Epilogue::none());
+                // What the program reads and writes comes meanwhile.
+                let read = operands.iter().filter_map(|operand| match operand {
+                    Operand::Other(In::F32(x), Access::Full) => Some(x[start..].as_ptr()),
+                    _ => None,
+                });
+                let written = outs.iter().filter_map(|out| match out {
+                    Shared::F32(y) => Some(y.as_mut_ptr().wrapping_add(start).cast_const()),
+                    Shared::Bool(_) => None,
+                });
+                let mut out = Output::new(product, n, false, &Epilogue::none());
+                out.next = Next::new(read.chain(written), len);
+                super::product(isa, part, b, n, &out);
                 let product = &*product;
                 let ins: Vec<(In, Access)> = operands
                     .iter()
