@@ -10,15 +10,15 @@
 mod amx;
 mod block;
 mod double;
+mod output;
 mod pack;
 mod small;
 mod then;
 pub(crate) mod tile;
 
-pub(crate) use block::{
-    ASource, Output, Panels, Partial, Rows, Step, k_block, multiply_block, multiply_parts,
-};
+pub(crate) use block::{ASource, Panels, Partial, Rows, Step, k_block, multiply_block, multiply_parts};
 pub use double::gemm_f64;
+pub(crate) use output::Output;
 pub(crate) use pack::{pack_b, pack_b_rows, packed_b_len};
 pub use then::{Operand, gemm_then};
 
@@ -345,20 +345,19 @@ fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
     let wide = kernels.by_rows_wide.get(m - 1).copied().unwrap_or_default().iter().map(|option| option.0);
     let unit = wide.filter(|count| panels >= count * threads::num_threads()).max().unwrap_or(1);
     let units = panels.div_ceil(unit);
-    let (last, (row_blocks, mut col_blocks)) =
-        (tiles, grid(tiles, block, units, work, TASKS_EACH, rows_stay(m, k, n)));
+    let (row_blocks, mut col_blocks) = grid(tiles, block, units, work, TASKS_EACH, rows_stay(m, k, n));
     if k > k_block(k) {
         col_blocks = col_blocks.max(panels.div_ceil(BLOCK_PANELS)).min(units);
     }
     // Where k is cut, the sums of a block wait: of no more columns than those of a task.
     let joined = if k > k_block(k) { 1 } else { col_blocks };
+    let row = |tile| if tile == tiles { m } else { split(m, tiles, tile).0 };
     // Row blocks run fastest: the panels of a column block stay in the shared cache meanwhile.
     run_task_ranges(work, row_blocks * col_blocks, |some| {
         for (columns, rows) in stretches(row_blocks, some) {
-            let tiles = parts(0..tiles, row_blocks, rows);
-            let row = |tile| if tile == last { m } else { split(m, last, tile).0 };
-            for i in 0..tiles.len().div_ceil(block) {
-                let block = part(tiles.clone(), tiles.len().div_ceil(block), i);
+            let some_tiles = parts(0..tiles, row_blocks, rows);
+            let blocks = some_tiles.len().div_ceil(block);
+            for block in (0..blocks).map(|i| part(some_tiles.clone(), blocks, i)) {
                 let rows = (row(block.start), row(block.end) - row(block.start), block.len());
                 for columns in columns.clone().step_by(joined).map(|c| c..columns.end.min(c + joined)) {
                     let units = parts(0..units, col_blocks, columns);

@@ -1,6 +1,6 @@
 //! A product that is used up while it is in the cache: an elementwise program over it, a few rows at a time.
 
-use super::block::Next;
+use super::output::Next;
 use super::{MatRef, Output, Packing};
 use crate::elementwise::{self, Access, In, Out, Program};
 use crate::epilogue::Epilogue;
