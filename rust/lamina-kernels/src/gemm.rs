@@ -24,7 +24,7 @@ pub use then::{Operand, gemm_then};
 
 use crate::epilogue::Epilogue;
 use crate::isa::Level;
-use crate::partition::{part, parts, stretches};
+use crate::partition::{cuts, part, parts, stretches};
 use crate::simd::prefetch;
 use crate::threads;
 use crate::{Isa, scratch};
@@ -201,7 +201,10 @@ const CHUNK_NS: usize = 10_000;
 /// Panics where a slice is too short or the inner dimensions differ.
 pub fn gemm(isa: Isa, a: MatRef, b: B, c: &mut [f32], ldc: usize, accumulate: bool, ep: &Epilogue) {
     let ((_, n), m) = (b.dims(), a.rows);
-    assert!(m * n == 0 || ldc >= n && c.len() >= (m - 1) * ldc + n, "C holds {m} rows of {n}, {ldc} apart");
+    assert!(
+        m == 0 || n == 0 || ldc >= n && c.len() >= (m - 1) * ldc + n,
+        "C holds {m} rows of {n}, {ldc} apart"
+    );
     ep.check(n, c.len());
     product(isa, a, b, ldc, &Output::new(c, n, accumulate, ep));
 }
@@ -346,20 +349,20 @@ fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
     let unit = wide.filter(|count| panels >= count * threads::num_threads()).max().unwrap_or(1);
     let units = panels.div_ceil(unit);
     let (row_blocks, mut col_blocks) = grid(tiles, block, units, work, TASKS_EACH, rows_stay(m, k, n));
-    if k > k_block(k) {
+    // Where k is cut, the sums of a block wait: of no more columns than those of a task.
+    let waits = k > k_block(k);
+    if waits {
         col_blocks = col_blocks.max(panels.div_ceil(BLOCK_PANELS)).min(units);
     }
-    // Where k is cut, the sums of a block wait: of no more columns than those of a task.
-    let joined = if k > k_block(k) { 1 } else { col_blocks };
     let row = |tile| if tile == tiles { m } else { split(m, tiles, tile).0 };
     // Row blocks run fastest: the panels of a column block stay in the shared cache meanwhile.
     run_task_ranges(work, row_blocks * col_blocks, |some| {
         for (columns, rows) in stretches(row_blocks, some) {
             let some_tiles = parts(0..tiles, row_blocks, rows);
             let blocks = some_tiles.len().div_ceil(block);
-            for block in (0..blocks).map(|i| part(some_tiles.clone(), blocks, i)) {
+            for block in cuts(some_tiles, blocks) {
                 let rows = (row(block.start), row(block.end) - row(block.start), block.len());
-                for columns in columns.clone().step_by(joined).map(|c| c..columns.end.min(c + joined)) {
+                for columns in cuts(columns.clone(), if waits { columns.len() } else { 1 }) {
                     let units = parts(0..units, col_blocks, columns);
                     let columns = units.start * unit..(units.end * unit).min(panels);
                     row_block(isa, a, &b, ldc, out, rows, columns);
@@ -478,7 +481,7 @@ fn row_block(
     if rows == 1 && a.col_stride == 1 {
         // Likely written by another core: all its lines are asked for at once.
         let row = a.data.as_ptr().wrapping_add(row0 * a.row_stride);
-        (0..k).step_by(16).for_each(|i| prefetch(row.wrapping_add(i)));
+        (0..k).step_by(block::LINE).for_each(|i| prefetch(row.wrapping_add(i)));
     }
     let steps = k.div_ceil(block).max(1);
     let row_len = block.next_multiple_of(16) + 16;

@@ -141,7 +141,7 @@ fn ask_for_large_pages(ptr: NonNull<u8>, len: usize) {
     #[cfg(target_os = "linux")]
     // SAFETY: the range is allocated memory of ours, from a page's start on; what it holds stays as it is.
     unsafe {
-        libc::madvise(ptr.as_ptr().cast(), len / 4096 * 4096, libc::MADV_HUGEPAGE);
+        libc::madvise(ptr.as_ptr().cast(), len, libc::MADV_HUGEPAGE);
     }
     #[cfg(not(target_os = "linux"))]
     let _ = (ptr, len);

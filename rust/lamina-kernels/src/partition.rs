@@ -25,6 +25,11 @@ pub(crate) fn part(range: Range<usize>, n: usize, i: usize) -> Range<usize> {
     at(i)..at(i + 1)
 }
 
+/// All `n` parts of a range.
+pub(crate) fn cuts(range: Range<usize>, n: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..n).map(move |i| part(range.clone(), n, i))
+}
+
 /// The parts `some` of `n` of a range, as one.
 pub(crate) fn parts(range: Range<usize>, n: usize, some: Range<usize>) -> Range<usize> {
     part(range.clone(), n, some.start).start..part(range, n, some.end - 1).end

@@ -8,7 +8,7 @@ use crate::gemm::{
     AMX_BLOCK_ROWS, AMX_DEPTH, ASource, Output, Packing, Partial, Rows, Step, TASKS_EACH, chunks, grid,
     k_block, multiply_block, multiply_parts, rows_stay, run_task_ranges, work_ns,
 };
-use crate::partition::{part, parts, stretches};
+use crate::partition::{cuts, part, parts, stretches};
 use crate::{Isa, scratch, threads};
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -137,8 +137,8 @@ impl Indirect {
             for (some_rows, columns) in stretches(col_blocks, some) {
                 let rows = parts(0..rows, row_blocks, some_rows);
                 let panels = parts(0..panels, col_blocks, columns);
-                for i in 0..rows.len().div_ceil(block) {
-                    let rows = part(rows.clone(), rows.len().div_ceil(block), i);
+                let blocks = rows.len().div_ceil(block);
+                for rows in cuts(rows, blocks) {
                     self.block(x, packed, &out, rows, &mut std::iter::once(panels.clone()));
                 }
             }

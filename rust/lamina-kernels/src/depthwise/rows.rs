@@ -7,7 +7,7 @@
 #![allow(clippy::needless_range_loop)] // registers are arrays, indexed in step
 
 use crate::conv::window::{Tap, Windows};
-use crate::partition::{part, parts, stretches};
+use crate::partition::{cuts, parts, stretches};
 use crate::simd::Simd;
 use crate::{Isa, dispatch, scratch, threads};
 use std::mem::MaybeUninit;
@@ -99,8 +99,7 @@ impl Plan {
                 // So many channels at a time that the lines of a window stay in L1 from row to row.
                 let blocks =
                     if rows.len() > 1 { self.blocks(units.len() * 16 * unit).min(units.len()) } else { 1 };
-                for i in 0..blocks {
-                    let units = part(units.clone(), blocks, i);
+                for units in cuts(units, blocks) {
                     body(rows.clone(), lane(units.start)..lane(units.end));
                 }
             }

@@ -100,7 +100,7 @@ impl Panels {
 }
 
 /// Numbers in a line of the cache.
-const LINE: usize = 16;
+pub(super) const LINE: usize = 16;
 
 /// Elements of panels that stay in L1 beside a tile's rows, and how many panels these are at most.
 const SMALL_B: usize = 6 << 10;
