@@ -28,8 +28,13 @@ pub struct Joined {
     after: Option<Conv2d>,
     /// Channels that the first convolution computes at a time.
     lanes: usize,
-    /// Rows of the depthwise convolution at a time.
+    /// Rows of the depthwise convolution that some channels go down at a time, and those that all have gone down before
+    /// the last convolution follows.
     rows: usize,
+    strip: usize,
+    ring: Ring,
+    /// Where each pixel of a strip lies in the result, without the division that would take.
+    places: Vec<usize>,
 }
 
 /// The first convolution.
@@ -67,6 +72,9 @@ pub(super) const MOST_WINDOW_CHANNELS: usize = 64;
 /// Pixels at a time, where a row has not more.
 const PIXELS: usize = 112;
 
+/// Elements between the depthwise convolution and the last one, which stay in L2.
+const MIDDLE_LEN: usize = 64 << 10;
+
 /// Rows of one task at least, where rows are cut only to have more tasks.
 const TASK_ROWS: usize = 14;
 
@@ -74,6 +82,11 @@ const TASK_ROWS: usize = 14;
 fn margins(g: &Conv2d) -> (usize, usize) {
     let seen = g.ow.saturating_sub(1) * g.stride.1 + (g.kw.max(1) - 1) * g.dilation.1 + 1;
     (g.pad.1, seen.max(g.pad.1 + g.w))
+}
+
+/// Lines from the first to the last that a row sees.
+fn extent(g: &Conv2d) -> usize {
+    (g.kh.max(1) - 1) * g.dilation.0 + 1
 }
 
 impl Joined {
@@ -115,7 +128,11 @@ impl Joined {
         let at_once = before.as_ref().is_none_or(|b| b.windows.is_some());
         let lanes = if at_once { g.c } else { LANES.next_multiple_of(kernels(isa).panel) };
         let rows = (PIXELS / g.ow.max(1)).clamp(1, g.oh.max(1));
-        Joined { isa, before, lanes, rows, after: after.copied(), depthwise }
+        let strip = if after.is_some() { MIDDLE_LEN / (g.ow * g.c).max(1) } else { g.oh };
+        let strip = strip.clamp(rows, g.oh.max(rows));
+        let ring = Ring::new(g, if before.is_some() { (rows - 1) * g.stride.0 + extent(g) } else { 0 }, lanes);
+        let places = after.map_or_else(Vec::new, |after| (0..strip * g.ow).map(|i| i * after.co).collect());
+        Joined { isa, before, lanes, rows, strip, ring, places, after: after.copied(), depthwise }
     }
 
     /// Elements of the packed filters of the first and of the last convolution; zero for one that is not there.
@@ -196,14 +213,8 @@ impl Joined {
     fn lines(&self, rows: Range<usize>) -> Range<usize> {
         let g = &self.depthwise.geometry;
         let first = (rows.start * g.stride.0).saturating_sub(g.pad.0).min(g.h);
-        let below = (rows.end - 1) * g.stride.0 + self.extent();
+        let below = (rows.end - 1) * g.stride.0 + extent(g);
         first..below.saturating_sub(g.pad.0).clamp(first, g.h)
-    }
-
-    /// Lines from the first to the last that a row sees.
-    fn extent(&self) -> usize {
-        let g = &self.depthwise.geometry;
-        (g.kh.max(1) - 1) * g.dilation.0 + 1
     }
 
     /// Some rows of an image and some channels of the depthwise convolution.
@@ -211,59 +222,59 @@ impl Joined {
         let DepthwiseForward { geometry: g, plan, .. } = &self.depthwise;
         let Stage { filter, epilogue } = operands.depthwise;
         let (left, width) = margins(g);
+        let ring = &self.ring;
         let chunks = channels.len().div_ceil(self.lanes);
         let chunk = |i: usize| {
             let start = channels.start + i * self.lanes;
             start..channels.end.min(start + self.lanes)
         };
-        let seen = (self.rows - 1) * g.stride.0 + self.extent();
-        let ring = Ring {
-            lines: if self.before.is_some() { seen } else { 0 },
-            line: width * self.lanes,
-            left: left * self.lanes,
-            pixels: g.w * self.lanes,
-        };
-        let middle_len = if self.after.is_some() { self.rows * g.ow * g.c } else { 0 };
+        let middle_len = if self.after.is_some() { self.strip.min(rows.len()) * g.ow * g.c } else { 0 };
         scratch::with(chunks * ring.len() + middle_len, |room: &mut [f32]| {
             let (rings, middle) = room.split_at_mut(chunks * ring.len());
             ring.clear_margins(rings);
             let target = SharedMut::new(middle);
+            // Lines before this one are in the rings.
             let mut done = 0;
-            for start in rows.clone().step_by(self.rows) {
-                let group = start..rows.end.min(start + self.rows);
-                let seen = self.lines(group.clone());
-                let fresh = seen.start.max(done)..seen.end;
-                done = seen.end;
+            for start in rows.clone().step_by(self.strip) {
+                let strip = start..rows.end.min(start + self.strip);
                 for i in 0..chunks {
                     let channels = chunk(i);
                     let lines = &mut rings[i * ring.len()..][..ring.len()];
-                    if let (Some(before), Some(stage)) = (&self.before, &operands.before) {
-                        self.expand(before, operands.x, stage, image, fresh.clone(), &channels, &ring, lines);
-                    }
-                    plan.with_lines(|found| {
-                        for row in group.clone() {
-                            let top = row * g.stride.0;
-                            let source = if self.before.is_some() {
-                                // As if each pixel had all channels before these.
-                                let lines = lines.as_ptr().wrapping_sub(channels.start);
-                                let line = |y: usize| lines.wrapping_add(ring.slot(y) * ring.line);
-                                plan.source(found, top, left, width, self.lanes, line)
-                            } else {
-                                let image = operands.x.as_ptr().wrapping_add(image * g.h * g.w * g.c);
-                                let line = |y: usize| image.wrapping_add(y * g.w * g.c);
-                                plan.source(found, top, 0, g.w, g.c, line)
-                            };
-                            let (out, at) = match self.after {
-                                Some(_) => (&target, row - start),
-                                None => (&operands.y, image * g.oh + row),
-                            };
-                            self.depthwise.row(&source, filter, out, &epilogue, at, &channels);
+                    let mut done = done;
+                    for first in strip.clone().step_by(self.rows) {
+                        let group = first..strip.end.min(first + self.rows);
+                        let seen = self.lines(group.clone());
+                        let fresh = seen.start.max(done)..seen.end;
+                        done = seen.end;
+                        if let (Some(before), Some(stage)) = (&self.before, &operands.before) {
+                            self.expand(before, operands.x, stage, image, fresh, &channels, lines);
                         }
-                    });
+                        plan.with_lines(|found| {
+                            for row in group {
+                                let top = row * g.stride.0;
+                                let source = if self.before.is_some() {
+                                    // As if each pixel had all channels before these.
+                                    let lines = lines.as_ptr().wrapping_sub(channels.start);
+                                    let line = |y: usize| lines.wrapping_add(ring.slot(y) * ring.line);
+                                    plan.source(found, top, left, width, self.lanes, line)
+                                } else {
+                                    let image = operands.x.as_ptr().wrapping_add(image * g.h * g.w * g.c);
+                                    let line = |y: usize| image.wrapping_add(y * g.w * g.c);
+                                    plan.source(found, top, 0, g.w, g.c, line)
+                                };
+                                let (out, at) = match self.after {
+                                    Some(_) => (&target, row - start),
+                                    None => (&operands.y, image * g.oh + row),
+                                };
+                                self.depthwise.row(&source, filter, out, &epilogue, at, &channels);
+                            }
+                        });
+                    }
                 }
+                done = self.lines(strip.clone()).end;
                 if let (Some(after), Some(stage)) = (&self.after, &operands.after) {
                     // SAFETY: nothing writes the middle meanwhile.
-                    let middle = unsafe { target.slice(0, group.len() * g.ow * g.c) };
+                    let middle = unsafe { target.slice(0, strip.len() * g.ow * g.c) };
                     self.project(after, middle, stage, &operands.y, image * g.oh + start);
                 }
             }
@@ -279,10 +290,9 @@ impl Joined {
         image: usize,
         lines: Range<usize>,
         channels: &Range<usize>,
-        ring: &Ring,
         out: &mut [f32],
     ) {
-        let (g, kernels) = (&before.geometry, kernels(self.isa));
+        let (g, ring, kernels) = (&before.geometry, &self.ring, kernels(self.isa));
         let panels = channels.start / kernels.panel..channels.end.div_ceil(kernels.panel);
         let mut next = lines.start;
         while next < lines.end {
@@ -304,10 +314,9 @@ impl Joined {
             } else {
                 target.c = target.c.wrapping_sub(channels.start);
                 let pixels = &x[first * g.w * g.c..][..count * g.w * g.c];
-                let line = |i: usize| (0..g.w).map(move |x| i * ring.line + ring.left + x * self.lanes);
-                let at = (0..count).flat_map(line);
+                let places = &ring.places[..count * g.w];
                 // SAFETY: the line's pixels lie in `out`, between its margins, with room for the channels.
-                unsafe { self.multiply(pixels, g, stage.filter, at, panels.clone(), &target) };
+                unsafe { self.multiply(pixels, g, stage.filter, places, panels.clone(), &target) };
             }
             next += count;
         }
@@ -322,10 +331,10 @@ impl Joined {
         let target = Output::new(out, g.co, false, &Epilogue { residual, ..stage.epilogue });
         let panels = 0..g.co.div_ceil(kernels(self.isa).panel);
         // SAFETY: a pixel of the output for each of the middle.
-        unsafe { self.multiply(middle, g, stage.filter, (0..).step_by(g.co), panels, &target) };
+        unsafe { self.multiply(middle, g, stage.filter, &self.places[..middle.len() / g.c], panels, &target) };
     }
 
-    /// Pixels through a pointwise convolution, some panels of its channels; `at` is where each pixel's go.
+    /// Pixels through a pointwise convolution, some panels of its channels, which go to a place for each pixel.
     ///
     /// # Safety
     /// They lie in the output, and nothing else touches them meanwhile.
@@ -334,33 +343,42 @@ impl Joined {
         x: &[f32],
         g: &Conv2d,
         packed: &[f32],
-        at: impl Iterator<Item = usize>,
+        places: &[usize],
         panels: Range<usize>,
         out: &Output,
     ) {
-        let pixels = x.len() / g.c;
-        scratch::with(pixels, |offsets: &mut [usize]| {
-            offsets.iter_mut().zip(at).for_each(|(offset, at)| *offset = at);
-            let source = ASource::Lines { starts: &[x.as_ptr()], segs: 1, seg0: 0, off: 0, stride: g.c };
-            let rows = Rows { offsets, lines: 1, tiles: pixels.div_ceil(kernels(self.isa).rows) };
-            let step = Step { k0: 0, segs: 1, len: g.c, first: true, last: true };
-            let b = Panels::packed(self.isa, packed, g.c, g.co);
-            // SAFETY: x has `c` elements for each pixel; the caller's contract.
-            unsafe { multiply_block(self.isa, &source, rows, &b, step, panels, out, None) };
-        });
+        debug_assert_eq!(x.len(), places.len() * g.c);
+        let source = ASource::Lines { starts: &[x.as_ptr()], segs: 1, seg0: 0, off: 0, stride: g.c };
+        let rows =
+            Rows { offsets: places, lines: 1, tiles: places.len().div_ceil(kernels(self.isa).rows) };
+        let step = Step { k0: 0, segs: 1, len: g.c, first: true, last: true };
+        let b = Panels::packed(self.isa, packed, g.c, g.co);
+        // SAFETY: x has `c` elements for each pixel; the caller's contract.
+        unsafe { multiply_block(self.isa, &source, rows, &b, step, panels, out, None) };
     }
 }
 
 /// Where the lines of some channels lie in scratch memory: a line takes the place of one that no row sees any more.
+#[derive(Clone, Debug)]
 struct Ring {
     lines: usize,
     /// Elements of a line, those before its first pixel, and those of its pixels.
     line: usize,
     left: usize,
     pixels: usize,
+    /// Where each pixel of all lines lies.
+    places: Vec<usize>,
 }
 
 impl Ring {
+    /// For lines of the input of a depthwise convolution.
+    fn new(g: &Conv2d, lines: usize, lanes: usize) -> Ring {
+        let (left, width) = margins(g);
+        let (line, left) = (width * lanes, left * lanes);
+        let place = |i: usize| i / g.w * line + left + i % g.w * lanes;
+        Ring { lines, line, left, pixels: g.w * lanes, places: (0..lines * g.w).map(place).collect() }
+    }
+
     fn len(&self) -> usize {
         self.lines * self.line
     }

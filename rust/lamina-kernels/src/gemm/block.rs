@@ -421,9 +421,16 @@ unsafe fn multiply_tiles(block: &Block, a: &ASource, rows: Rows, columns: Range<
         t.write(block.tile(panel));
     }
     let mut packed = std::ptr::null();
-    for (line, first, mr) in rows.tiles() {
+    // The rows of the next tile, each panel its share: of the tallest tile, so that nothing is divided on the way.
+    let share = if let ASource::Lines { stride, .. } = a {
+        line_rows.div_ceil(rows.tiles.max(1)) * stride / columns.len().max(1)
+    } else {
+        0
+    };
+    let share_step = (share / (len * segs).max(1)).min(LINE);
+    rows.tiles().for_each(|(line, first, mr)| {
         let row = line * line_rows + first;
-        for (panel, t) in columns.clone().zip(&mut panels) {
+        for (i, (panel, t)) in columns.clone().zip(&mut panels).enumerate() {
             // SAFETY: as many were written above; `kernels(isa)` holds only kernels that isa proves; pointers by the
             // caller's contract.
             unsafe {
@@ -431,16 +438,14 @@ unsafe fn multiply_tiles(block: &Block, a: &ASource, rows: Rows, columns: Range<
                 let kernel = block.read(t, a, (line, first, row, mr), block.narrow(panel), &mut packed);
                 block.aim(t, row);
                 if let ASource::Lines { stride, .. } = a {
-                    // The rows of the next tile, each panel its share.
-                    let share = mr * stride / columns.len();
-                    t.ahead = (*t.a).wrapping_add(t.a_off + mr * stride + (panel - columns.start) * share);
-                    t.ahead_step = (share / (len * segs).max(1)).min(LINE);
+                    t.ahead = (*t.a).wrapping_add(t.a_off + mr * stride + i * share);
+                    t.ahead_step = share_step;
                 }
                 kernel(t);
                 block.activate(t, mr);
             }
         }
-    }
+    });
 }
 
 /// # Safety
@@ -466,9 +471,25 @@ unsafe fn multiply_panels(block: &Block, a: &ASource, rows: Rows, columns: Range
         let next = t.b.wrapping_add(kernels.panel);
         let next_lines =
             if packs && (panel + 2) * kernels.panel <= b.n { kernels.panel.div_ceil(LINE) } else { 0 };
-        let mut wide = 1;
+        // A lone tile takes as many panels as its registers hold.
+        let (mut wide, mut wide_kernel) = (1, None);
+        if tiles == 1 && matches!(a, ASource::Lines { .. } | ASource::Rows { .. }) {
+            let options = kernels.by_rows_wide.get(line_rows.wrapping_sub(1)).copied().unwrap_or_default();
+            if let Some(&(count, kernel)) = options.iter().find(|option| option.0 <= left) {
+                (wide, wide_kernel) = (count, Some(kernel));
+                t.cols = wide * kernels.panel;
+            }
+        }
+        // In the first panel, the rows of the next tile are further away than the next panel.
+        let fetches_rows = panel == columns.start && step.first && step.last && len * segs > 0;
+        let rows_step = match a {
+            ASource::Lines { stride, .. } if fetches_rows => {
+                Some((line_rows.div_ceil(rows.tiles) * stride / (len * segs)).min(LINE))
+            }
+            _ => None,
+        };
         let mut packed = std::ptr::null();
-        for (i, (line, first, mr)) in rows.tiles().enumerate() {
+        rows.tiles().enumerate().for_each(|(i, (line, first, mr))| {
             let row = line * line_rows + first;
             // SAFETY: the caller's contract.
             let mut kernel = unsafe { block.read(&mut t, a, (line, first, row, mr), narrow, &mut packed) };
@@ -477,23 +498,15 @@ unsafe fn multiply_panels(block: &Block, a: &ASource, rows: Rows, columns: Range
                 kernel = kernels.by_rows_packing[mr - 1];
                 t.packed = room.as_mut_ptr();
             }
-            if mr == rows.offsets.len() && matches!(a, ASource::Lines { .. } | ASource::Rows { .. }) {
-                let options = kernels.by_rows_wide.get(mr - 1).copied().unwrap_or_default();
-                if let Some(&option) = options.iter().find(|option| option.0 <= left) {
-                    (wide, kernel) = option;
-                    t.cols = wide * kernels.panel;
-                }
-            }
-            let fetches_rows = panel == columns.start && step.first && step.last && len * segs > 0;
+            kernel = wide_kernel.unwrap_or(kernel);
             if i < next_lines {
                 (t.ahead, t.ahead_step) = (next.wrapping_add(i * LINE), b.step);
             } else if packs {
                 t.ahead_step = 0;
-            } else if let (ASource::Lines { stride, .. }, true) = (a, fetches_rows) {
-                // In the first panel, the rows of the next tile are further away than the next panel.
+            } else if let (ASource::Lines { stride, .. }, Some(rows_step)) = (a, rows_step) {
                 // SAFETY: the caller's contract.
                 t.ahead = unsafe { *t.a }.wrapping_add(t.a_off + mr * stride);
-                t.ahead_step = (mr * stride / (len * segs)).min(16);
+                t.ahead_step = rows_step;
             }
             if let Some(next) = out.next.share((panel - columns.start) * tiles + i, columns.len() * tiles) {
                 // A packed B is near already.
@@ -509,7 +522,7 @@ unsafe fn multiply_panels(block: &Block, a: &ASource, rows: Rows, columns: Range
                 }
                 block.activate(&t, mr);
             }
-        }
+        });
         panel += wide;
     }
 }

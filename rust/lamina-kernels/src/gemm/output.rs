@@ -45,7 +45,10 @@ impl Next {
 
     /// Where the share of tile `i` of `tiles` begins.
     pub fn share(&self, i: usize, tiles: usize) -> Option<*const f32> {
-        let each = tiles.div_ceil(self.count.max(1));
+        if self.count == 0 {
+            return None; // without a division per tile
+        }
+        let each = tiles.div_ceil(self.count);
         let (region, i) = (self.regions[..self.count].get(i / each)?, i % each);
         Some(region.wrapping_add(i * self.len / each))
     }
