@@ -18,7 +18,7 @@ pub use pooled::PooledConv;
 
 use crate::Isa;
 use crate::epilogue::Epilogue;
-use crate::gemm::{MatRef, Packing, gemm, pack_b_rows};
+use crate::gemm::{Cut, MatRef, Packing, gemm, pack_b_rows};
 use crate::winograd::{self, Winograd};
 pub(crate) use indirect::{Indirect, Lattice};
 use window::{Image, Tap};
@@ -215,12 +215,12 @@ impl ConvForward {
         }
     }
 
-    /// Whether the filter is packed in another way than for other sizes of the batch.
-    pub fn packs_parts(&self) -> bool {
+    /// A number for how the filter is laid out: the same geometry may have another for other sizes of the batch.
+    pub fn layout(&self) -> u64 {
         match &self.kind {
-            Kind::Winograd(_) => false,
-            Kind::Pointwise(packing) => packing.in_parts(),
-            Kind::Indirect(indirect) => indirect.packing().in_parts(),
+            Kind::Winograd(_) => 0,
+            Kind::Pointwise(packing) => packing.layout(),
+            Kind::Indirect(indirect) => indirect.packing().layout(),
         }
     }
 
@@ -303,9 +303,9 @@ impl ConvGradInput {
         Packing::new(self.isa, g.n * g.h * g.w, g.co, g.c)
     }
 
-    /// As [`ConvForward::packs_parts`].
-    pub fn packs_parts(&self) -> bool {
-        self.geometry.pointwise() && self.mirrored.is_none() && self.packing().in_parts()
+    /// As [`ConvForward::layout`].
+    pub fn layout(&self) -> u64 {
+        if self.geometry.pointwise() && self.mirrored.is_none() { self.packing().layout() } else { 0 }
     }
 
     /// Elements of the packed filter.
@@ -358,7 +358,7 @@ impl ConvGradInput {
                         row_stride: 1,
                         col_stride: g.co,
                     };
-                    pack_b_rows(self.isa, b, k, t * outputs, out);
+                    pack_b_rows(self.isa, Cut::new(self.isa, 0, inputs), b, k, t * outputs, out);
                 }
             }
         }

@@ -9,6 +9,7 @@
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod block;
+mod cut;
 mod double;
 mod output;
 mod pack;
@@ -17,6 +18,7 @@ mod then;
 pub(crate) mod tile;
 
 pub(crate) use block::{ASource, Panels, Partial, Rows, Step, k_block, multiply_block, multiply_parts};
+pub(crate) use cut::Cut;
 pub use double::gemm_f64;
 pub(crate) use output::Output;
 pub(crate) use pack::{pack_b, pack_b_rows, packed_b_len};
@@ -109,18 +111,24 @@ pub struct Packing {
     isa: Isa,
     k: usize,
     n: usize,
+    cut: Cut,
     parts: bool,
 }
 
 impl Packing {
     /// For an A of `m x k` and a B of `k x n`.
     pub fn new(isa: Isa, m: usize, k: usize, n: usize) -> Self {
-        Packing { isa, k, n, parts: amx_pays(isa, m, k, n) }
+        Packing { isa, k, n, cut: Cut::new(isa, m, n), parts: amx_pays(isa, m, k, n) }
     }
 
-    /// Whether B is split into parts: what is packed for other numbers of rows may not be.
-    pub fn in_parts(&self) -> bool {
+    /// Whether B is split into parts.
+    pub(crate) fn in_parts(&self) -> bool {
         self.parts
+    }
+
+    /// A number below four that stands for the layout: what is packed for other numbers of rows may be laid out otherwise.
+    pub fn layout(&self) -> u64 {
+        if self.parts { 0 } else { self.cut.most() as u64 }
     }
 
     /// Elements of the packed matrix.
@@ -132,23 +140,28 @@ impl Packing {
         packed_b_len(self.isa, self.k, self.n)
     }
 
+    /// Panels of columns that tasks can be cut at.
+    pub(crate) fn count(&self) -> usize {
+        if self.parts { self.n.div_ceil(AMX_PANEL) } else { self.cut.panels() }
+    }
+
     /// Packs B; panics where a length or a dimension is another one.
     pub fn pack(&self, b: MatRef, out: &mut [f32]) {
         assert_eq!((b.rows, b.cols), (self.k, self.n), "B is packed for other dimensions");
         #[cfg(target_arch = "x86_64")]
         if self.parts {
-            return amx::parts::pack(self.isa, b, out);
+            return amx::parts::pack(b, out);
         }
-        pack_b(self.isa, b, out);
+        pack_b(self.isa, self.cut, b, out);
     }
 
     /// What was packed, as blocks read it.
     pub(crate) fn panels(&self, data: &[f32]) -> Panels {
         #[cfg(target_arch = "x86_64")]
         if self.parts {
-            return Panels::parts(self.isa, data, self.k, self.n);
+            return Panels::parts(data, self.k, self.cut);
         }
-        Panels::packed(self.isa, data, self.k, self.n)
+        Panels::packed(data, self.k, self.cut)
     }
 
     /// What was packed, as an operand.
@@ -168,16 +181,17 @@ impl B<'_> {
 
 /// Rows, panels and elements of A of one block at most: its A, and where k is cut its sums, stay in L2.
 const BLOCK_ROWS: usize = 196;
-const BLOCK_PANELS: usize = 16;
+const BLOCK_PANELS: usize = 11;
 const BLOCK_LEN: usize = 100 << 10;
 
 /// Up to this many rows each task packs the columns of B that it reads, and nobody waits for a B packed as a whole:
 /// all rows of A and such a strip stay in L2.
 const STRIP_ROWS: usize = 256;
-const STRIP_PANELS: usize = 4;
+const STRIP_PANELS: usize = 3;
 
-/// Rows of a tile of AMX, and the elements of k in one.
+/// Rows of a tile of AMX, columns of a panel for it, and the elements of k in a tile.
 pub(crate) const AMX_ROWS: usize = 16;
+const AMX_PANEL: usize = 32;
 pub(crate) const AMX_DEPTH: usize = 32;
 
 /// Rows of a block that AMX multiplies, and elements of its A in one step of k and in all.
@@ -233,23 +247,24 @@ fn product(isa: Isa, a: MatRef, b: B, ldc: usize, out: &Output) {
         B::Plain(b) => {
             b.check();
             let kernels = kernels(isa);
+            let cut = Cut::new(isa, m, n);
             if b.row_stride == 1 && b.col_stride != 1 && a.col_stride == 1 && small::pays(m, k) {
                 small::dots(isa, a, b, ldc, out);
             } else if b.col_stride == 1 && (m <= kernels.rows || m <= STRIP_ROWS && a.col_stride == 1) {
                 // Read where it lies: by one tile, or by one that packs it for the others.
-                let tail = n % kernels.panel;
-                let tail_at = MatRef { data: &b.data[(n - tail).min(b.data.len())..], cols: tail, ..b };
-                scratch::with(packed_b_len(isa, k, tail), |packed: &mut [f32]| {
-                    pack_b(isa, tail_at, packed);
-                    let panels = Panels::in_place(isa, b, packed);
+                let tail = cut.columns(cut.broken());
+                let tail_at = MatRef { data: &b.data[tail.start.min(b.data.len())..], cols: tail.len(), ..b };
+                scratch::with(packed_b_len(isa, k, tail.len()), |packed: &mut [f32]| {
+                    pack_b(isa, Cut::new(isa, 0, tail.len()), tail_at, packed);
+                    let panels = Panels::in_place(b, cut, packed);
                     if m <= kernels.rows {
                         multiply(isa, a, panels, ldc, out);
                     } else {
-                        strips(isa, a, &Right::Panels(panels), n, ldc, out);
+                        strips(isa, a, &Right::Panels(panels), cut, ldc, out);
                     }
                 });
             } else if m <= STRIP_ROWS {
-                strips(isa, a, &Right::Plain(b), n, ldc, out);
+                strips(isa, a, &Right::Plain(b), cut, ldc, out);
             } else {
                 let packing = Packing::new(isa, m, k, n);
                 scratch::with(packing.packed_len(), |packed: &mut [f32]| {
@@ -336,17 +351,18 @@ fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
     }
     let kernels = kernels(isa);
     let (m, k, n) = (a.rows, b.k, out.cols);
+    let cut = b.cut;
     let b = Right::Panels(b);
     let tiles = m.div_ceil(kernels.rows);
-    let panels = n.div_ceil(kernels.panel);
+    let panels = cut.panels();
     let work = work_ns(m, n, k);
     if tiles == 1 && work < WAKE_NS {
-        return row_block(isa, a, &b, ldc, out, (0, m, 1), 0..panels);
+        return row_block(isa, a, &b, ldc, out, (0, m), 0..panels);
     }
     let block = (BLOCK_LEN / k_block(k)).clamp(4 * kernels.rows, BLOCK_ROWS) / kernels.rows;
     // Few rows take several panels at once: borders stand between those.
-    let wide = kernels.by_rows_wide.get(m - 1).copied().unwrap_or_default().iter().map(|option| option.0);
-    let unit = wide.filter(|count| panels >= count * threads::num_threads()).max().unwrap_or(1);
+    let wide = if cut.most() == kernels.wide_panel { kernels.wide(m, panels / threads::num_threads()) } else { None };
+    let unit = wide.map_or(1, |(count, _)| count);
     let units = panels.div_ceil(unit);
     let (row_blocks, mut col_blocks) = grid(tiles, block, units, work, TASKS_EACH, rows_stay(m, k, n));
     // Where k is cut, the sums of a block wait: of no more columns than those of a task.
@@ -361,11 +377,11 @@ fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
             let some_tiles = parts(0..tiles, row_blocks, rows);
             let blocks = some_tiles.len().div_ceil(block);
             for block in cuts(some_tiles, blocks) {
-                let rows = (row(block.start), row(block.end) - row(block.start), block.len());
+                let rows = (row(block.start), row(block.end) - row(block.start));
                 for columns in cuts(columns.clone(), if waits { columns.len() } else { 1 }) {
                     let units = parts(0..units, col_blocks, columns);
-                    let columns = units.start * unit..(units.end * unit).min(panels);
-                    row_block(isa, a, &b, ldc, out, rows, columns);
+                    let panels = units.start * unit..(units.end * unit).min(panels);
+                    row_block(isa, a, &b, ldc, out, rows, panels);
                 }
             }
         }
@@ -375,7 +391,7 @@ fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
 /// [`multiply`] by AMX: a thread splits the rows of a block once, for all the columns that it takes of it.
 fn multiply_by_parts(isa: Isa, a: MatRef, b: &Panels, ldc: usize, out: &Output) {
     let (m, k, n) = (a.rows, b.k, out.cols);
-    let (tiles, panels) = (m.div_ceil(AMX_ROWS), n.div_ceil(kernels(isa).panel));
+    let (tiles, panels) = (m.div_ceil(AMX_ROWS), n.div_ceil(AMX_PANEL));
     let work = work_ns(m, n, k);
     let most = (AMX_BLOCK_LEN / k_block(k)).min(AMX_BLOCK_ALL / k).clamp(4 * AMX_ROWS, AMX_BLOCK_ROWS);
     let (row_blocks, col_blocks) = grid(tiles, most / AMX_ROWS, panels, work, 1, rows_stay(m, k, n));
@@ -399,7 +415,7 @@ fn multiply_by_parts(isa: Isa, a: MatRef, b: &Panels, ldc: usize, out: &Output) 
         };
         scratch::with(end - row, |offsets: &mut [usize]| {
             offsets.iter_mut().enumerate().for_each(|(i, offset)| *offset = (row + i) * ldc);
-            let rows = Rows { offsets, lines: 1, tiles: tiles.len() };
+            let rows = Rows { offsets, lines: 1 };
             let mut taken = taken.map(|i| part(columns.clone(), chunks, i));
             // SAFETY: `MatRef::check` holds the pointers in bounds; blocks cover disjoint rows and columns of C, and each
             // chunk of one is taken once.
@@ -409,20 +425,19 @@ fn multiply_by_parts(isa: Isa, a: MatRef, b: &Panels, ldc: usize, out: &Output) 
 }
 
 /// All rows by strips of columns, each of which its task packs: at once, or where B can be read in place panel by panel.
-fn strips(isa: Isa, a: MatRef, b: &Right, n: usize, ldc: usize, out: &Output) {
-    let kernels = kernels(isa);
-    let panels = n.div_ceil(kernels.panel);
-    let work = work_ns(a.rows, n, b.k());
+fn strips(isa: Isa, a: MatRef, b: &Right, cut: Cut, ldc: usize, out: &Output) {
+    let panels = cut.panels();
+    let work = work_ns(a.rows, cut.n(), b.k());
     let want = (work / CHUNK_NS).clamp(1, 2 * threads::num_threads());
     let parts = panels.div_ceil(STRIP_PANELS).max(want).min(panels);
-    let rows = (0, a.rows, a.rows.div_ceil(kernels.rows));
+    let rows = (0, a.rows);
     let task = |t: usize| {
         let strip = part(0..panels, parts, t);
         match b {
             Right::Panels(_) => row_block(isa, a, b, ldc, out, rows, strip),
             Right::Plain(b) => {
-                let first = strip.start * kernels.panel;
-                let cols = (strip.len() * kernels.panel).min(b.cols - first);
+                let Range { start: first, end } = cut.columns(strip.clone());
+                let cols = end - first;
                 let data = &b.data[(first * b.col_stride).min(b.data.len())..];
                 let (b, out) = (Right::Plain(MatRef { data, cols, ..*b }), out.columns(first, cols));
                 row_block(isa, a, &b, ldc, &out, rows, 0..strip.len());
@@ -446,30 +461,39 @@ impl Right<'_> {
         }
     }
 
+    /// The columns of some panels.
+    fn columns(&self, isa: Isa, panels: Range<usize>) -> Range<usize> {
+        match self {
+            Right::Panels(b) => b.columns(panels),
+            Right::Plain(b) => Cut::new(isa, 0, b.cols).columns(panels),
+        }
+    }
+
     /// Calls `body` with the panels and the row of them at which k from `k0` on begins.
     fn step<R>(&self, isa: Isa, k0: usize, len: usize, body: impl FnOnce(&Panels, usize) -> R) -> R {
         match self {
             Right::Panels(panels) => body(panels, k0),
             Right::Plain(b) => {
                 let data = &b.data[(k0 * b.row_stride).min(b.data.len())..];
+                let cut = Cut::new(isa, 0, b.cols);
                 scratch::with(packed_b_len(isa, len, b.cols), |packed: &mut [f32]| {
-                    pack_b(isa, MatRef { data, rows: len, ..*b }, packed);
-                    body(&Panels::packed(isa, packed, len, b.cols), 0)
+                    pack_b(isa, cut, MatRef { data, rows: len, ..*b }, packed);
+                    body(&Panels::packed(packed, len, cut), 0)
                 })
             }
         }
     }
 }
 
-/// `rows` rows of C from `row0` on, by all of k, in `tiles` tiles.
+/// `rows` rows of C from `row0` on, some panels of them, by all of k.
 fn row_block(
     isa: Isa,
     a: MatRef,
     b: &Right,
     ldc: usize,
     out: &Output,
-    (row0, rows, tiles): (usize, usize, usize),
-    columns: Range<usize>,
+    (row0, rows): (usize, usize),
+    panels: Range<usize>,
 ) {
     let mut offsets = [MaybeUninit::uninit(); STRIP_ROWS];
     for (i, offset) in offsets[..rows].iter_mut().enumerate() {
@@ -494,28 +518,30 @@ fn row_block(
                 pack::copy_a(a, row0, rows, k0, len, row_len, packed);
                 (start, stride) = (packed.as_ptr(), row_len);
             }
+            let mut starts = [start];
             let source = if a.col_stride == 1 {
-                ASource::Lines { starts: &[start], segs: 1, seg0: 0, off: 0, stride }
+                ASource::Lines { starts: &starts, segs: 1, seg0: 0, off: 0, stride }
             } else if packed.is_empty() {
-                ASource::Columns { starts: &[start], step: a.col_stride, off: 0 }
+                ASource::Columns { starts: &starts, step: a.col_stride, off: 0 }
             } else {
-                pack::pack_a(a, row0, rows, tiles, k0, len, packed);
-                ASource::Packed { data: packed.as_ptr() }
+                pack::transpose_a(a, row0, rows, k0, len, packed);
+                starts = [packed.as_ptr()];
+                ASource::Columns { starts: &starts, step: rows, off: 0 }
             };
-            b.step(isa, k0, len, |panels, k0| {
+            b.step(isa, k0, len, |b, k0| {
                 let step = Step { k0, segs: 1, len, first: i == 0, last: i + 1 == steps };
-                let (rows, partial) = (Rows { offsets, lines: 1, tiles }, partial.as_deref_mut());
+                let (rows, partial) = (Rows { offsets, lines: 1 }, partial.as_deref_mut());
                 // SAFETY: `MatRef::check` holds the pointers in bounds, packed has rows x len elements, and
                 // tasks cover disjoint rows and columns of C.
-                unsafe { multiply_block(isa, &source, rows, panels, step, columns.clone(), out, partial) };
+                unsafe { multiply_block(isa, &source, rows, b, step, panels.clone(), out, partial) };
             });
         }
     };
     let strided = a.col_stride != 1 && a.row_stride != 1;
     // Elements a multiple of 4 KiB apart fall into one place of L1, which holds only a dozen lines.
     let far = a.row_stride.max(a.col_stride).is_multiple_of(1024);
-    let alias = far && tiles > 1 && columns.len() >= 8;
-    Partial::with(isa, steps, rows, &columns, |partial| {
+    let alias = far && rows > kernels(isa).rows && panels.len() >= 6;
+    Partial::with(steps, rows, b.columns(isa, panels.clone()), |partial| {
         if strided || alias {
             scratch::with(rows * row_len, |packed: &mut [f32]| multiply(packed, partial));
         } else {

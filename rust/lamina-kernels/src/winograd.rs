@@ -35,8 +35,8 @@ mod transform;
 
 use crate::conv::Conv2d;
 use crate::epilogue::{Epilogue, apply_tile};
-use crate::gemm::tile::{Kernel, Tile, kernels, split};
-use crate::gemm::{Output, packed_b_len};
+use crate::gemm::tile::{Tile, kernels, split};
+use crate::gemm::{Cut, Output, packed_b_len};
 use crate::threads::SharedMut;
 use crate::{Isa, scratch, threads};
 use std::ops::Range;
@@ -151,27 +151,37 @@ impl Winograd {
         self.positions() * packed_b_len(self.isa, self.g.c, self.g.co)
     }
 
-    /// Columns of a panel as they are stored: the last may be one vector wide.
-    fn width(&self, panel: usize) -> usize {
-        let k = kernels(self.isa);
-        if self.g.co - panel * k.panel <= k.lanes { k.lanes } else { k.panel }
+    /// How the filters are cut into panels.
+    fn cut(&self) -> Cut {
+        Cut::new(self.isa, 0, self.g.co)
     }
 
-    /// Where a panel of the transformed filter starts. Panels lie whole, `[position][channel][column]`: they are read
-    /// from front to back.
-    fn panel_start(&self, panel: usize) -> usize {
-        panel * kernels(self.isa).panel * self.positions() * self.g.c
+    /// How many panels of filters there are.
+    fn panels(&self) -> usize {
+        self.cut().panels()
+    }
+
+    /// The filters of a panel as they are stored, with those that are not there. Panels lie whole,
+    /// `[position][channel][column]`: they are read from front to back.
+    fn stored(&self, panel: usize) -> Range<usize> {
+        self.cut().stored(panel..panel + 1)
+    }
+
+    /// Where a panel of the transformed filter lies.
+    fn place(&self, panel: usize) -> Range<usize> {
+        let (stored, each) = (self.stored(panel), self.positions() * self.g.c);
+        stored.start * each..stored.end * each
     }
 
     /// Transforms a filter `[kh, kw, c, co]`; the lengths are the caller's to check.
     pub fn pack(&self, hwio: &[f32], out: &mut [f32]) {
         let shared = SharedMut::new(out);
-        let panel = kernels(self.isa).panel;
-        threads::run(self.g.co.div_ceil(panel), |i| {
-            let width = self.width(i);
+        threads::run(self.panels(), |i| {
+            let (place, stored) = (self.place(i), self.stored(i));
             // SAFETY: panel i ends where the next one starts.
-            let out = unsafe { shared.slice(self.panel_start(i), self.positions() * self.g.c * width) };
-            let filter = Filter { hwio, c: self.g.c, co: self.g.co, first: i * panel, width };
+            let out = unsafe { shared.slice(place.start, place.len()) };
+            let filter =
+                Filter { hwio, c: self.g.c, co: self.g.co, first: stored.start, width: stored.len() };
             filter.run(self.isa, self.minimal, out);
         });
     }
@@ -185,8 +195,8 @@ impl Winograd {
             return;
         }
         let out = Output::new(y, g.co, false, ep);
-        let panels = g.co.div_ceil(kernels(self.isa).panel);
-        let (blocks, parts) = self.cut(tiles, panels);
+        let panels = self.panels();
+        let (blocks, parts) = self.tasks(tiles, panels);
         threads::run_chunked(blocks, parts, |block, taken| {
             let (first, count) = split(tiles, blocks, block);
             let (tiles, strip) = (first..first + count, Strip::new(g.c, count));
@@ -204,7 +214,7 @@ impl Winograd {
 
     /// How many blocks of tiles and how many parts of the filters are made tasks of. Free to follow the number of
     /// threads, as bits do not depend on it.
-    fn cut(&self, tiles: usize, panels: usize) -> (usize, usize) {
+    fn tasks(&self, tiles: usize, panels: usize) -> (usize, usize) {
         let blocks = tiles.div_ceil(block_tiles(self.positions()));
         let work = self.positions() * tiles * self.g.c * self.g.co / 64;
         let threads = threads::num_threads();
@@ -249,16 +259,15 @@ impl Winograd {
         let kernels = kernels(self.isa);
         let (positions, c, count) = (self.positions(), self.g.c, tiles.len());
         assert!((count - 1) * strip.tile + c <= strip.position && strip.position * positions <= v.len());
-        let sums = Strip { tile: kernels.panel, position: count * kernels.panel + 16 };
-        let heights = count.div_ceil(kernels.rows);
+        let widest = self.cut().widest();
+        let sums = Strip { tile: widest, position: count * widest + 16 };
         scratch::with(sums.position * positions, |m: &mut [f32]| {
             scratch::with(count, |offsets: &mut [usize]| {
                 offsets.iter_mut().enumerate().for_each(|(i, offset)| *offset = i * sums.tile);
                 for panel in panels {
-                    let width = self.width(panel);
-                    let list: &[Kernel] =
-                        if width == kernels.panel { kernels.by_rows } else { kernels.by_rows_narrow };
-                    let filter = &packed[self.panel_start(panel)..][..positions * c * width];
+                    let (width, filter) = (self.stored(panel).len(), &packed[self.place(panel)]);
+                    let list = kernels.width(width).by_rows;
+                    let heights = count.div_ceil(list.len());
                     for position in 0..positions {
                         let b = filter[position * c * width..].as_ptr();
                         let next = b.wrapping_add(c * width);
@@ -270,6 +279,7 @@ impl Winograd {
                                 row_stride: strip.tile,
                                 a_step: 0,
                                 a_off: 0,
+                                a_segs: 0,
                                 segs: 1,
                                 len: c,
                                 b,
@@ -295,17 +305,18 @@ impl Winograd {
                             unsafe { list[rows - 1](&tile) };
                         }
                     }
-                    self.finish(m, sums, tiles.clone(), panel * kernels.panel, out);
+                    self.finish(m, sums, tiles.clone(), panel, out);
                 }
             });
         });
     }
 
-    /// Transforms the sums of one panel back and writes its outputs from filter `first` on.
-    fn finish(&self, m: &[f32], sums: Strip, tiles: Range<usize>, first: usize, out: &Output) {
+    /// Transforms the sums of one panel back and writes its outputs.
+    fn finish(&self, m: &[f32], sums: Strip, tiles: Range<usize>, panel: usize, out: &Output) {
         let g = &self.g;
-        let filters = (g.co - first).min(kernels(self.isa).panel);
-        let out = out.columns(first, filters);
+        let columns = self.cut().columns(panel..panel + 1);
+        let filters = columns.len();
+        let out = out.columns(columns.start, filters);
         let bounds = out.act.bounds();
         let inverse = Inverse { m, sums, g, grid: &self.grid, tiles: tiles.clone() };
         inverse.run(self.isa, self.minimal, &out);

@@ -217,7 +217,7 @@ impl OpDef for Conv {
         .pack(
             1,
             bytes,
-            pack_key((Role::Output, algorithm, packer.packs_parts()), &g),
+            pack_key((Role::Output, algorithm, packer.layout()), &g),
             move |call| packer.pack(call.input(0), call.output(0)),
         )
     }
@@ -377,7 +377,7 @@ impl OpDef for ConvGradInput {
         Lowering::kernel(self.name(), flops(&g), move |call| {
             plan.run(call.input(0), call.input(1), call.output(0))
         })
-        .pack(1, bytes, pack_key((Role::Input, algorithm, packer.packs_parts()), &g), move |call| {
+        .pack(1, bytes, pack_key((Role::Input, algorithm, packer.layout()), &g), move |call| {
             packer.pack(call.input(0), call.output(0))
         })
     }

@@ -257,7 +257,7 @@ impl OpDef for MatMul {
             gemm::gemm(isa, a, b, call.output(0), n, false, &fused);
         });
         // One buffer may be read as matrices of several shapes.
-        let key = (k as u64) << 2 | u64::from(packing.in_parts()) << 1 | u64::from(tb);
+        let key = (k as u64) << 3 | packing.layout() << 1 | u64::from(tb);
         lowering.pack(1, packing.packed_len() * 4, key, move |call| {
             packing.pack(view(call.input(0), k, n, tb), call.output(0));
         })

@@ -6,7 +6,7 @@ use super::window::{Image, Windows};
 use crate::epilogue::Epilogue;
 use crate::gemm::tile::{kernels, split};
 use crate::gemm::{
-    ASource, MatRef, Output, Panels, Rows, Step, multiply_block, pack_b_rows, packed_b_len, run_tasks,
+    ASource, Cut, MatRef, Output, Panels, Rows, Step, multiply_block, pack_b_rows, packed_b_len, run_tasks,
     work_ns,
 };
 use crate::{Isa, scratch, threads};
@@ -102,6 +102,7 @@ impl ConvGradFilter {
         let g = &self.geometry;
         let chunk = CHUNK_PIXELS.div_ceil(g.ow).min(rows.len());
         let outputs = g.co / g.groups;
+        let cut = Cut::new(self.isa, 0, outputs);
         let each = packed_b_len(self.isa, chunk * g.ow, outputs);
         scratch::with(each * g.groups, |packed: &mut [f32]| {
             let mut row = rows.start;
@@ -118,7 +119,7 @@ impl ConvGradFilter {
                         row_stride: g.co,
                         col_stride: 1,
                     };
-                    pack_b_rows(self.isa, b, pixels, 0, &mut packed[group * each..][..each]);
+                    pack_b_rows(self.isa, cut, b, pixels, 0, &mut packed[group * each..][..each]);
                 }
                 self.windows.strip(x, row..row + count, |strip| {
                     let mut tile = tiles.start;
@@ -159,6 +160,7 @@ impl ConvGradFilter {
     ) {
         let g = &self.geometry;
         let outputs = g.co / g.groups;
+        let cut = Cut::new(self.isa, 0, outputs);
         let border = |tile: usize| match tile == self.tiles() {
             true => self.unit_rows,
             false => split(self.unit_rows, self.tiles(), tile).0,
@@ -169,16 +171,16 @@ impl ConvGradFilter {
                 *at = (unit * self.unit_rows + row + i) * g.co;
             }
             for group in 0..g.groups {
-                let b = Panels::packed(self.isa, &packed[group * each..][..each], pixels, outputs);
-                let columns = 0..outputs.div_ceil(kernels(self.isa).panel);
+                let b = Panels::packed(&packed[group * each..][..each], pixels, cut);
+                let panels = 0..cut.panels();
                 let off = self.units[unit] + group * (g.c / g.groups) + row;
                 let source = ASource::Columns { starts, step: self.windows.pixel_stride(), off };
                 let out = out.columns(group * outputs, outputs);
                 let step = Step { k0: 0, segs: starts.len(), len: g.ow, first, last: true };
-                let rows = Rows { offsets, lines: 1, tiles: count };
+                let rows = Rows { offsets, lines: 1 };
                 // SAFETY: the strip holds the windows of every pixel of the chunk, and a unit's rows lie side
                 // by side in them; tasks write disjoint rows of their part of dW.
-                unsafe { multiply_block(self.isa, &source, rows, &b, step, columns, &out, None) };
+                unsafe { multiply_block(self.isa, &source, rows, &b, step, panels, &out, None) };
             }
         });
     }

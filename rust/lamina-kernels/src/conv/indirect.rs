@@ -3,7 +3,7 @@
 
 use super::window::{Image, Tap, Windows};
 use crate::epilogue::Epilogue;
-use crate::gemm::tile::{kernels, split};
+use crate::gemm::tile::kernels;
 use crate::gemm::{
     AMX_BLOCK_ROWS, AMX_DEPTH, ASource, Output, Packing, Partial, Rows, Step, TASKS_EACH, chunks, grid,
     k_block, multiply_block, multiply_parts, rows_stay, run_task_ranges, work_ns,
@@ -114,8 +114,7 @@ impl Indirect {
             return;
         }
         let out = Output::new(y, channels, false, ep);
-        let kernels = kernels(self.isa);
-        let panels = self.outputs.div_ceil(kernels.panel) * self.groups;
+        let panels = self.packing.count() * self.groups;
         let work = work_ns(rows * self.windows.cols, self.outputs, self.k()) * self.groups;
         let in_parts = self.packing.in_parts();
         let (pixels, each) = if in_parts { (AMX_BLOCK_ROWS, 1) } else { (BLOCK_PIXELS, TASKS_EACH) };
@@ -159,7 +158,6 @@ impl Indirect {
         // Windows of one line are a stride apart; lines too short for good tiles are joined by a table.
         let height = kernels(self.isa).rows;
         let lines = if cols * 2 >= height { rows.len() } else { 1 };
-        let tiles = (pixels / lines).div_ceil(height);
         scratch::with_uninit(pixels, |offsets: &mut [MaybeUninit<usize>]| {
             for (row, offsets) in rows.clone().zip(offsets.chunks_exact_mut(cols)) {
                 let Lattice { first, step, image, .. } = self.lattice;
@@ -172,7 +170,7 @@ impl Indirect {
             // SAFETY: one offset per pixel was written: rows.len() chunks of cols.
             let offsets = unsafe { scratch::written(offsets) };
             self.windows.strip(x, rows, |strip| {
-                let rows = Rows { offsets, lines, tiles };
+                let rows = Rows { offsets, lines };
                 let segs = self.segs.len();
                 if lines == strip.len() {
                     return scratch::with_uninit(lines * segs, |starts: &mut [MaybeUninit<*const f32>]| {
@@ -192,17 +190,14 @@ impl Indirect {
                     });
                 }
                 scratch::with_uninit(pixels * segs, |table: &mut [MaybeUninit<*const f32>]| {
-                    for tile in 0..tiles {
-                        let (pixel, mr) = split(pixels, tiles, tile);
-                        for i in 0..mr {
-                            let (row, col) = ((pixel + i) / cols, (pixel + i) % cols);
-                            let base = strip[row].wrapping_add(col * self.windows.pixel_stride());
-                            for (s, offset) in self.segs.iter().enumerate() {
-                                table[pixel * segs + s * mr + i].write(base.wrapping_add(*offset));
-                            }
+                    for (pixel, pointers) in table.chunks_exact_mut(segs.max(1)).enumerate() {
+                        let (row, col) = (pixel / cols, pixel % cols);
+                        let base = strip[row].wrapping_add(col * self.windows.pixel_stride());
+                        for (pointer, offset) in pointers.iter_mut().zip(&self.segs) {
+                            pointer.write(base.wrapping_add(*offset));
                         }
                     }
-                    // SAFETY: the tiles cover the pixels, each with all its segments.
+                    // SAFETY: all were just written: a pixel's segments, for each.
                     let table = unsafe { scratch::written(table) };
                     self.multiply(packed, out, rows, panels, |seg0, off| ASource::Rows {
                         table,
@@ -242,14 +237,15 @@ impl Indirect {
             return unsafe { multiply_parts(self.isa, steps, source, rows, &b, panels, out) };
         }
         let each = self.packing.packed_len();
-        let per_group = self.outputs.div_ceil(kernels(self.isa).panel);
+        let per_group = self.packing.count();
         for panels in panels {
             for group in panels.start / per_group..panels.end.div_ceil(per_group) {
                 let columns = panels.start.max(group * per_group) - group * per_group
                     ..panels.end.min((group + 1) * per_group) - group * per_group;
                 let b = self.packing.panels(&packed[group * each..][..each]);
                 let out = out.columns(group * self.outputs, self.outputs);
-                Partial::with(self.isa, steps, rows.offsets.len(), &columns, |mut partial| {
+                let strip = b.columns(columns.clone());
+                Partial::with(steps, rows.offsets.len(), strip, |mut partial| {
                     for i in 0..steps {
                         let (columns, partial) = (columns.clone(), partial.as_deref_mut());
                         let a = source(i * per_step, group * self.inputs);

@@ -2,7 +2,6 @@
 
 use super::{Conv2d, ConvForward, Kind};
 use crate::epilogue::Epilogue;
-use crate::gemm::tile::kernels;
 use crate::gemm::{Output, TASKS_EACH, grid, run_task_ranges, work_ns};
 use crate::partition::parts;
 use crate::pool::{Pool2d, max_pool};
@@ -67,7 +66,7 @@ impl PooledConv {
         let each = (MIDDLE_LEN / (pool.kh * line)).clamp(1, pool.oh);
         let work = work_ns(g.n * g.oh * g.ow, g.co, g.kh * g.kw * g.c);
         let (tasks, _) = grid(rows, rows, 1, work, TASKS_EACH, true);
-        let panels = g.co.div_ceil(kernels(self.isa).panel);
+        let panels = conv.packing().count();
         let y = SharedMut::new(y);
         run_task_ranges(work, tasks, |some| {
             let Range { start: mut row, end } = parts(0..rows, tasks, some);

@@ -9,9 +9,8 @@
 use super::{DepthwiseForward, multiplier};
 use crate::conv::{Conv2d, Indirect, Lattice, window::Image};
 use crate::epilogue::Epilogue;
-use crate::gemm::tile::kernels;
 use crate::gemm::{
-    ASource, MatRef, Output, Panels, Rows, Step, k_block, multiply_block, pack_b, packed_b_len,
+    ASource, Cut, MatRef, Output, Panels, Rows, Step, k_block, multiply_block, pack_b, packed_b_len,
 };
 use crate::partition::{parts, stretches};
 use crate::threads::{self, SharedMut};
@@ -26,7 +25,8 @@ pub struct Joined {
     depthwise: DepthwiseForward,
     /// Pointwise.
     after: Option<Conv2d>,
-    /// Channels that the first convolution computes at a time.
+    /// Panels of channels that the first convolution computes at a time, and as many channels at least.
+    panels: usize,
     lanes: usize,
     /// Rows of the depthwise convolution that some channels go down at a time, and those that all have gone down before
     /// the last convolution follows.
@@ -126,13 +126,15 @@ impl Joined {
         };
         let before = before.map(|b| Before { geometry: *b, windows: (!b.pointwise()).then(|| windows(b)) });
         let at_once = before.as_ref().is_none_or(|b| b.windows.is_some());
-        let lanes = if at_once { g.c } else { LANES.next_multiple_of(kernels(isa).panel) };
+        let cut = Cut::new(isa, 0, g.c);
+        let panels = if at_once { cut.panels() } else { (LANES / cut.widest()).max(1) };
+        let lanes = if at_once { g.c } else { panels * cut.widest() };
         let rows = (PIXELS / g.ow.max(1)).clamp(1, g.oh.max(1));
         let strip = if after.is_some() { MIDDLE_LEN / (g.ow * g.c).max(1) } else { g.oh };
         let strip = strip.clamp(rows, g.oh.max(rows));
         let ring = Ring::new(g, if before.is_some() { (rows - 1) * g.stride.0 + extent(g) } else { 0 }, lanes);
         let places = after.map_or_else(Vec::new, |after| (0..strip * g.ow).map(|i| i * after.co).collect());
-        Joined { isa, before, lanes, rows, strip, ring, places, after: after.copied(), depthwise }
+        Joined { isa, before, panels, lanes, rows, strip, ring, places, after: after.copied(), depthwise }
     }
 
     /// Elements of the packed filters of the first and of the last convolution; zero for one that is not there.
@@ -154,7 +156,8 @@ impl Joined {
     fn pack(&self, g: Option<&Conv2d>, filter: &[f32], out: &mut [f32]) {
         let g = g.expect("only a convolution that is there has a filter");
         assert_eq!(filter.len(), g.filter_len(), "the filter has kh * kw * c * co elements");
-        pack_b(self.isa, MatRef::row_major(filter, g.kh * g.kw * g.c, g.co), out);
+        let b = MatRef::row_major(filter, g.kh * g.kw * g.c, g.co);
+        pack_b(self.isa, Cut::new(self.isa, 0, g.co), b, out);
     }
 
     /// Computes `y`, the last convolution's `[n, oh, ow, co]`, from `x`, the first one's `[n, h, w, c]`. Panics on other
@@ -188,8 +191,8 @@ impl Joined {
             return;
         }
         // Channels are cut where each goes its own way to the end.
-        let apart = self.after.is_none() && self.lanes < g.c;
-        let across = if apart { g.c.div_ceil(self.lanes) } else { 1 };
+        let apart = self.after.is_none() && self.chunks() > 1;
+        let across = if apart { self.chunks() } else { 1 };
         let threads = threads::num_threads();
         // Whole images or rows stay with the threads that wrote them.
         let unit = if g.n.is_multiple_of(threads) { 1 } else { threads };
@@ -197,16 +200,30 @@ impl Joined {
         let down = want.next_multiple_of(unit).min(g.oh);
         let operands = Operands { x, before, depthwise, after, y: SharedMut::new(y) };
         threads::run_ranges(g.n * down * across, |some| {
-            for (some_blocks, lanes) in stretches(across, some) {
-                let lanes = lanes.start * self.lanes..g.c.min(lanes.end * self.lanes);
-                let channels = if apart { lanes } else { 0..g.c };
+            for (some_blocks, some_chunks) in stretches(across, some) {
+                let chunks = if apart { some_chunks } else { 0..self.chunks() };
                 for (images, blocks) in stretches(down, some_blocks) {
                     for image in images {
-                        self.part(&operands, image, parts(0..g.oh, down, blocks.clone()), channels.clone());
+                        self.part(&operands, image, parts(0..g.oh, down, blocks.clone()), chunks.clone());
                     }
                 }
             }
         });
+    }
+
+    /// How the channels in between are cut into panels.
+    fn cut(&self) -> Cut {
+        Cut::new(self.isa, 0, self.depthwise.geometry.c)
+    }
+
+    /// How many times some channels are computed.
+    fn chunks(&self) -> usize {
+        self.cut().panels().div_ceil(self.panels)
+    }
+
+    /// The panels of one of them.
+    fn panels(&self, chunk: usize) -> Range<usize> {
+        chunk * self.panels..self.cut().panels().min((chunk + 1) * self.panels)
     }
 
     /// The lines of the depthwise convolution's input that some of its rows see.
@@ -217,28 +234,23 @@ impl Joined {
         first..below.saturating_sub(g.pad.0).clamp(first, g.h)
     }
 
-    /// Some rows of an image and some channels of the depthwise convolution.
-    fn part(&self, operands: &Operands, image: usize, rows: Range<usize>, channels: Range<usize>) {
+    /// Some rows of an image and some chunks of the channels of the depthwise convolution.
+    fn part(&self, operands: &Operands, image: usize, rows: Range<usize>, chunks: Range<usize>) {
         let DepthwiseForward { geometry: g, plan, .. } = &self.depthwise;
         let Stage { filter, epilogue } = operands.depthwise;
         let (left, width) = margins(g);
         let ring = &self.ring;
-        let chunks = channels.len().div_ceil(self.lanes);
-        let chunk = |i: usize| {
-            let start = channels.start + i * self.lanes;
-            start..channels.end.min(start + self.lanes)
-        };
         let middle_len = if self.after.is_some() { self.strip.min(rows.len()) * g.ow * g.c } else { 0 };
-        scratch::with(chunks * ring.len() + middle_len, |room: &mut [f32]| {
-            let (rings, middle) = room.split_at_mut(chunks * ring.len());
+        scratch::with(chunks.len() * ring.len() + middle_len, |room: &mut [f32]| {
+            let (rings, middle) = room.split_at_mut(chunks.len() * ring.len());
             ring.clear_margins(rings);
             let target = SharedMut::new(middle);
             // Lines before this one are in the rings.
             let mut done = 0;
             for start in rows.clone().step_by(self.strip) {
                 let strip = start..rows.end.min(start + self.strip);
-                for i in 0..chunks {
-                    let channels = chunk(i);
+                for (i, chunk) in chunks.clone().enumerate() {
+                    let channels = self.cut().columns(self.panels(chunk));
                     let lines = &mut rings[i * ring.len()..][..ring.len()];
                     let mut done = done;
                     for first in strip.clone().step_by(self.rows) {
@@ -247,7 +259,7 @@ impl Joined {
                         let fresh = seen.start.max(done)..seen.end;
                         done = seen.end;
                         if let (Some(before), Some(stage)) = (&self.before, &operands.before) {
-                            self.expand(before, operands.x, stage, image, fresh, &channels, lines);
+                            self.expand(before, operands.x, stage, image, fresh, chunk, lines);
                         }
                         plan.with_lines(|found| {
                             for row in group {
@@ -281,7 +293,7 @@ impl Joined {
         });
     }
 
-    /// Lines of an image through the first convolution, some of its channels.
+    /// Lines of an image through the first convolution, a chunk of its channels.
     fn expand(
         &self,
         before: &Before,
@@ -289,11 +301,11 @@ impl Joined {
         stage: &Stage,
         image: usize,
         lines: Range<usize>,
-        channels: &Range<usize>,
+        chunk: usize,
         out: &mut [f32],
     ) {
-        let (g, ring, kernels) = (&before.geometry, &self.ring, kernels(self.isa));
-        let panels = channels.start / kernels.panel..channels.end.div_ceil(kernels.panel);
+        let (g, ring, panels) = (&before.geometry, &self.ring, self.panels(chunk));
+        let channels = self.cut().columns(panels.clone());
         let mut next = lines.start;
         while next < lines.end {
             // As many as lie one after the other in the ring.
@@ -329,7 +341,7 @@ impl Joined {
         // SAFETY: rows of the output are this task's.
         let out = unsafe { y.slice(start, len) };
         let target = Output::new(out, g.co, false, &Epilogue { residual, ..stage.epilogue });
-        let panels = 0..g.co.div_ceil(kernels(self.isa).panel);
+        let panels = 0..Cut::new(self.isa, 0, g.co).panels();
         // SAFETY: a pixel of the output for each of the middle.
         unsafe { self.multiply(middle, g, stage.filter, &self.places[..middle.len() / g.c], panels, &target) };
     }
@@ -349,10 +361,9 @@ impl Joined {
     ) {
         debug_assert_eq!(x.len(), places.len() * g.c);
         let source = ASource::Lines { starts: &[x.as_ptr()], segs: 1, seg0: 0, off: 0, stride: g.c };
-        let rows =
-            Rows { offsets: places, lines: 1, tiles: places.len().div_ceil(kernels(self.isa).rows) };
+        let rows = Rows { offsets: places, lines: 1 };
         let step = Step { k0: 0, segs: 1, len: g.c, first: true, last: true };
-        let b = Panels::packed(self.isa, packed, g.c, g.co);
+        let b = Panels::packed(packed, g.c, Cut::new(self.isa, 0, g.co));
         // SAFETY: x has `c` elements for each pixel; the caller's contract.
         unsafe { multiply_block(self.isa, &source, rows, &b, step, panels, out, None) };
     }

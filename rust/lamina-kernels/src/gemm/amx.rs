@@ -31,7 +31,9 @@ const DEPTH: usize = super::AMX_DEPTH;
 const TILE: usize = HEIGHT * DEPTH;
 const PARTS: usize = 3 * TILE;
 /// Columns of a packed panel: two tiles.
-const PANEL: usize = 2 * WIDTH;
+const PANEL: usize = super::AMX_PANEL;
+
+const _: () = assert!(PANEL == 2 * WIDTH);
 /// Tiles along k that are multiplied at a time: a panel's and those of 16 rows stay in L1 together.
 const CHUNK: usize = 4;
 
@@ -139,7 +141,7 @@ unsafe fn finite(sums: *const f32, vectors: usize) -> bool {
 /// As for [`multiply_block`](super::multiply_block).
 unsafe fn gather(
     a: &ASource,
-    (line, first, rows): (usize, usize, usize),
+    (line, first): (usize, usize),
     i: usize,
     row: usize,
     step: Step,
@@ -152,9 +154,9 @@ unsafe fn gather(
                 starts.get_unchecked(line * segs + seg0 + seg).wrapping_add(off + (first + i) * stride)
             }
             ASource::Rows { table, segs, seg0, off } => {
-                table.get_unchecked((row - i) * segs + (seg0 + seg) * rows + i).wrapping_add(*off)
+                table.get_unchecked(row * segs + seg0 + seg).wrapping_add(*off)
             }
-            ASource::Columns { .. } | ASource::Packed { .. } => std::ptr::null(),
+            ASource::Columns { .. } => std::ptr::null(),
         }
     };
     if let ASource::Columns { starts, step, off } = a {
@@ -175,9 +177,15 @@ unsafe fn gather(
 }
 
 impl Block<'_> {
+    /// The columns of a panel of AMX, in whole vectors.
+    fn stored(&self, panel: usize) -> Range<usize> {
+        let Range { start, end } = self.b.columns(panel..panel + 1);
+        start..end.next_multiple_of(WIDTH)
+    }
+
     /// How many vectors wide a panel is.
     fn vectors(&self, panel: usize) -> usize {
-        if self.narrow(panel) { 1 } else { PANEL / WIDTH }
+        self.stored(panel).len() / WIDTH
     }
 
     /// The parts of a panel, from the step's k on.
@@ -196,7 +204,6 @@ pub(super) fn split_len(rows: usize, k: usize) -> usize {
 /// # Safety
 /// As for [`multiply_block`](super::multiply_block), and [`Level::Amx`](crate::isa::Level::Amx) is proven.
 pub(super) unsafe fn split(a: &ASource, rows: Rows, step: Step, parts: &mut [u16]) {
-    assert!(!matches!(a, ASource::Packed { .. }), "A lies by rows or by columns");
     let k = step.segs * step.len;
     let depth = k.div_ceil(DEPTH);
     let line_rows = rows.offsets.len() / rows.lines.max(1);
@@ -213,13 +220,13 @@ pub(super) unsafe fn split(a: &ASource, rows: Rows, step: Step, parts: &mut [u16
         return;
     }
     scratch::with(k, |copy: &mut [f32]| {
-        for (line, first, rows) in rows.tiles() {
+        for (line, first, rows) in rows.tiles(HEIGHT) {
             for i in 0..rows {
                 let row = line * line_rows + first + i;
                 let tile = &mut parts[row / HEIGHT * depth * PARTS..][..depth * PARTS];
                 // SAFETY: as above.
                 unsafe {
-                    let x = gather(a, (line, first, rows), i, row, step, copy);
+                    let x = gather(a, (line, first), i, row, step, copy);
                     split_row(x, k, tile.as_mut_ptr().add(row % HEIGHT * DEPTH));
                 }
             }
@@ -282,8 +289,8 @@ unsafe fn panel_sums(block: &Block, panel: usize, k: usize, height: usize, parts
 unsafe fn finish(block: &Block, a: &ASource, rows: Rows, panel: usize, sums: &[f32]) {
     let line_rows = rows.offsets.len() / rows.lines.max(1);
     let vectors = block.vectors(panel);
-    let mut t = block.tile(panel);
-    for (line, first, rows) in rows.tiles() {
+    let mut t = block.tile(&block.stored(panel));
+    for (line, first, rows) in rows.tiles(HEIGHT) {
         let start = line * line_rows + first;
         // SAFETY: a row of sums is there for each row.
         let finite = |row: usize| unsafe { finite(sums[row * PANEL..].as_ptr(), vectors) };
@@ -306,7 +313,7 @@ unsafe fn finish(block: &Block, a: &ASource, rows: Rows, panel: usize, sums: &[f
                 scratch::with(block.step.segs * block.step.len, |copy: &mut [f32]| {
                     // SAFETY: the caller's contract.
                     unsafe {
-                        let x = gather(a, (line, first, rows), i, row, block.step, copy);
+                        let x = gather(a, (line, first), i, row, block.step, copy);
                         by_fma(block, x, row, panel);
                     }
                 });
@@ -323,14 +330,15 @@ unsafe fn finish(block: &Block, a: &ASource, rows: Rows, panel: usize, sums: &[f
 unsafe fn by_fma(block: &Block, x: *const f32, row: usize, panel: usize) {
     let (kernels, step) = (block.kernels, block.step);
     let (vectors, k) = (block.vectors(panel), step.segs * step.len);
-    let kernel = if block.narrow(panel) { kernels.by_rows_narrow[0] } else { kernels.by_rows[0] };
+    let kernel = kernels.width(vectors * WIDTH).by_rows[0];
     let width = vectors * WIDTH;
     scratch::with(k * width, |joined: &mut [f32]| {
         let len = k.div_ceil(DEPTH) * vectors * PARTS;
         // SAFETY: the panel's parts for the step's k, whole tiles of them.
         join(unsafe { std::slice::from_raw_parts(block.parts(panel), len) }, k, width, joined);
         let b = joined.as_ptr();
-        let mut t = Tile { a: &x, row_stride: 1, segs: 1, len: k, b, b_step: width, ..block.tile(panel) };
+        let tile = block.tile(&block.stored(panel));
+        let mut t = Tile { a: &x, row_stride: 1, segs: 1, len: k, b, b_step: width, ..tile };
         block.aim(&mut t, row);
         // SAFETY: the caller's contract.
         unsafe {

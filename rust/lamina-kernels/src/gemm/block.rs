@@ -1,8 +1,8 @@
 //! One block of rows by a range of panels: the loop around the register tiles.
 
 use super::output::Output;
-use super::tile::{Kernel, Kernels, Tile, kernels};
-use super::{MatRef, packed_b_len};
+use super::tile::{Kernel, Kernels, Tile, Width, kernels};
+use super::{AMX_PANEL, Cut, MatRef};
 use crate::epilogue::apply_tile;
 use crate::{Isa, scratch};
 use std::mem::MaybeUninit;
@@ -13,10 +13,8 @@ use std::ops::Range;
 pub(crate) enum ASource<'a> {
     /// Per line of rows one pointer for each of `segs` segments; a line's rows are `stride` elements apart.
     Lines { starts: &'a [*const f32], segs: usize, seg0: usize, off: usize, stride: usize },
-    /// `segs` pointers per row, tile by tile, in each tile segment-major.
+    /// `segs` pointers per row.
     Rows { table: &'a [*const f32], segs: usize, seg0: usize, off: usize },
-    /// Tile by tile, in each tile the rows' elements of one k side by side. One segment.
-    Packed { data: *const f32 },
     /// Row i of the block is `off + i` elements after each start; `step` elements from one k to the next.
     Columns { starts: &'a [*const f32], step: usize, off: usize },
 }
@@ -25,13 +23,13 @@ pub(crate) enum ASource<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Panels {
     data: *const f32,
-    /// Floats from one panel to the next, and from one k to the next within a panel.
+    /// Floats from the first number of one column to that of the next, and from one k to the next where B is not packed.
     stride: usize,
     step: usize,
-    /// The last panel, where it has fewer columns than the others.
+    /// The last panel, where B is not packed and this one is not whole.
     tail: *const f32,
     pub k: usize,
-    n: usize,
+    pub cut: Cut,
     /// Whether B is split into parts: then the multiply is AMX's.
     pub parts: bool,
     /// Whether B lies where it came from: not packed, but for the last columns.
@@ -43,58 +41,47 @@ unsafe impl Sync for Panels {}
 
 impl Panels {
     /// `data` is what `pack_b` wrote.
-    pub fn packed(isa: Isa, data: &[f32], k: usize, n: usize) -> Self {
-        debug_assert_eq!(data.len(), packed_b_len(isa, k, n));
-        let panel = kernels(isa).panel;
-        let base = data.as_ptr();
-        Panels {
-            data: base,
-            stride: panel * k,
-            step: panel,
-            tail: base.wrapping_add(n / panel * panel * k),
-            k,
-            n,
-            parts: false,
-            in_place: false,
-        }
+    pub fn packed(data: &[f32], k: usize, cut: Cut) -> Self {
+        debug_assert_eq!(data.len(), k * cut.stored(0..cut.panels()).len());
+        let data = data.as_ptr();
+        Panels { data, stride: k, step: 0, tail: data, k, cut, parts: false, in_place: false }
     }
 
     /// `data` is B in parts for AMX.
     #[cfg(target_arch = "x86_64")]
-    pub fn parts(isa: Isa, data: &[f32], k: usize, n: usize) -> Self {
-        use super::amx::parts;
-        let panel = kernels(isa).panel;
-        debug_assert_eq!(data.len(), parts::len(k, n));
-        let base = data.as_ptr();
-        Panels {
-            data: base,
-            stride: parts::len(k, panel),
-            step: 0,
-            tail: base,
-            k,
-            n,
-            parts: true,
-            in_place: false,
-        }
+    pub fn parts(data: &[f32], k: usize, cut: Cut) -> Self {
+        debug_assert_eq!(data.len(), super::amx::parts::len(k, cut.n()));
+        let data = data.as_ptr();
+        Panels { data, stride: 0, step: 0, tail: data, k, cut, parts: true, in_place: false }
     }
 
-    /// Where the parts of a panel are.
+    /// Where the parts of a panel of AMX are.
+    #[cfg(target_arch = "x86_64")]
     pub fn parts_of(&self, panel: usize) -> *const u16 {
-        self.data.wrapping_add(panel * self.stride).cast()
+        self.data.wrapping_add(panel * super::amx::parts::len(self.k, AMX_PANEL)).cast()
     }
 
-    /// A row-major B read where it lies; `tail` holds its packed last `n % panel` columns.
-    pub fn in_place(isa: Isa, b: MatRef, tail: &[f32]) -> Self {
-        let panel = kernels(isa).panel;
-        Panels {
-            data: b.data.as_ptr(),
-            stride: panel,
-            step: b.row_stride,
-            tail: tail.as_ptr(),
-            k: b.rows,
-            n: b.cols,
-            parts: false,
-            in_place: true,
+    /// A row-major B read where it lies; `tail` holds its packed last panel, where this one ends within a vector.
+    pub fn in_place(b: MatRef, cut: Cut, tail: &[f32]) -> Self {
+        let (data, tail) = (b.data.as_ptr(), tail.as_ptr());
+        Panels { data, stride: 1, step: b.row_stride, tail, k: b.rows, cut, parts: false, in_place: true }
+    }
+
+    /// The columns of some panels: AMX's where B is in parts.
+    pub fn columns(&self, panels: Range<usize>) -> Range<usize> {
+        if self.parts {
+            return panels.start * AMX_PANEL..(panels.end * AMX_PANEL).min(self.cut.n());
+        }
+        self.cut.columns(panels)
+    }
+
+    /// Where a panel with these columns begins, and floats from one k to the next.
+    fn place(&self, stored: &Range<usize>) -> (*const f32, usize) {
+        let there = self.data.wrapping_add(stored.start * self.stride);
+        match self.in_place {
+            true if stored.end > self.cut.n() => (self.tail, stored.len()),
+            true => (there, self.step),
+            false => (there, stored.len()),
         }
     }
 }
@@ -124,22 +111,31 @@ pub(crate) struct Step {
     pub last: bool,
 }
 
-/// The rows of a block, one offset into C each: `lines` lines of as many rows, each cut into `tiles` tiles.
+/// The rows of a block, one offset into C each: `lines` lines of as many rows, each cut into tiles.
 #[derive(Clone, Copy)]
 pub(crate) struct Rows<'a> {
     pub offsets: &'a [usize],
     pub lines: usize,
-    pub tiles: usize,
 }
 
 impl Rows<'_> {
-    /// The tiles: line, first row within the line, rows.
-    pub fn tiles(self) -> impl Iterator<Item = (usize, usize, usize)> {
-        let rows = self.offsets.len() / self.lines;
+    /// Rows of a line.
+    fn line(self) -> usize {
+        self.offsets.len() / self.lines.max(1)
+    }
+
+    /// Tiles of a line, where one has up to `height` rows.
+    fn count(self, height: usize) -> usize {
+        self.line().div_ceil(height)
+    }
+
+    /// The tiles, nearly alike, of up to `height` rows: line, first row within the line, rows.
+    pub fn tiles(self, height: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+        let tiles = self.count(height).max(1);
         // Both without a division per tile.
-        let (base, extra) = (rows / self.tiles, rows % self.tiles);
+        let (base, extra) = (self.line() / tiles, self.line() % tiles);
         (0..self.lines).flat_map(move |line| {
-            (0..self.tiles).map(move |i| (line, i * base + i.min(extra), base + usize::from(i < extra)))
+            (0..tiles).map(move |i| (line, i * base + i.min(extra), base + usize::from(i < extra)))
         })
     }
 }
@@ -154,24 +150,22 @@ pub(crate) struct Partial<'a> {
 }
 
 impl Partial<'_> {
-    /// Calls `body` with room for the rows of a block and the panels `columns`, if it takes several steps.
+    /// Calls `body` with room for the rows of a block and some columns, if it takes several steps.
     pub fn with<R>(
-        isa: Isa,
         steps: usize,
         rows: usize,
-        columns: &Range<usize>,
+        columns: Range<usize>,
         body: impl FnOnce(Option<&mut Partial>) -> R,
     ) -> R {
         if steps <= 1 {
             return body(None);
         }
-        let panel = kernels(isa).panel;
         // One cache line more than the columns, so that rows do not fall into the same places of L1.
-        let stride = columns.len() * panel + 16;
+        let stride = columns.len().next_multiple_of(LINE) + LINE;
         scratch::with(rows, |offsets: &mut [usize]| {
             offsets.iter_mut().enumerate().for_each(|(i, offset)| *offset = i * stride);
             scratch::with(rows * stride, |sums: &mut [f32]| {
-                body(Some(&mut Partial { sums, offsets, column: columns.start * panel }))
+                body(Some(&mut Partial { sums, offsets, column: columns.start }))
             })
         })
     }
@@ -204,17 +198,11 @@ impl<'a> Block<'a> {
         Block { isa, kernels: kernels(isa), b, step, out, from, to }
     }
 
-    /// The tile of panel `panel` at the first row, but for where it reads A.
-    pub fn tile(&self, panel: usize) -> Tile {
+    /// The tile of a panel with these columns at the first row, but for where it reads A.
+    pub fn tile(&self, stored: &Range<usize>) -> Tile {
         let (Block { b, kernels, out, .. }, Step { k0, segs, len, first, last }) = (self, self.step);
-        let col = panel * kernels.panel;
-        let full = b.n - col >= kernels.panel;
-        let b_step = match (full, self.narrow(panel)) {
-            (true, _) => b.step,
-            (false, true) => kernels.lanes,
-            (false, false) => kernels.panel,
-        };
-        let data = if full { b.data.wrapping_add(panel * b.stride) } else { b.tail };
+        let col = stored.start;
+        let (data, b_step) = b.place(stored);
         let bounds = out.act.bounds().filter(|_| last);
         let (low, high) = bounds.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
         let at = |wanted: bool, p: *const f32| {
@@ -225,6 +213,7 @@ impl<'a> Block<'a> {
             row_stride: 0,
             a_step: 0,
             a_off: 0,
+            a_segs: 0,
             segs,
             len,
             b: data.wrapping_add(k0 * b_step),
@@ -232,10 +221,10 @@ impl<'a> Block<'a> {
             ahead: std::ptr::null(),
             ahead_step: 0,
             packed: std::ptr::null_mut(),
-            panel_stride: b.stride,
+            panel_stride: b.cut.widest() * b.stride,
             c: self.to.0.wrapping_add(col),
             offsets: self.to.1.as_ptr(),
-            cols: (b.n - col).min(kernels.panel),
+            cols: (b.cut.n() - col).min(stored.len()),
             sum: at(!first || out.accumulate, self.from.0),
             sum_offsets: self.from.1.as_ptr(),
             bias: at(last, out.bias),
@@ -246,8 +235,8 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// Has the tile read A at some rows, by the kernel for as many: of line `line` those from `first` on, of all those from
-    /// `row` on, `mr` of them. `packed` is room for a pointer.
+    /// Has the tile read A at some rows, by the kernel of some width for as many: of line `line` those from `first` on, of
+    /// all those from `row` on, `mr` of them.
     ///
     /// # Safety
     /// The source has pointers for them.
@@ -256,12 +245,9 @@ impl<'a> Block<'a> {
         t: &mut Tile,
         a: &ASource,
         (line, first, row, mr): (usize, usize, usize, usize),
-        narrow: bool,
-        packed: &mut *const f32,
+        width: &Width,
     ) -> Kernel {
-        let kernels = self.kernels;
-        let mut list = if narrow { kernels.by_rows_narrow } else { kernels.by_rows };
-        let by_panel = if narrow { kernels.by_panel_narrow } else { kernels.by_panel };
+        let mut list = width.by_rows;
         match a {
             ASource::Lines { starts, segs: all, seg0, off, stride } => {
                 // SAFETY: the caller's contract.
@@ -271,20 +257,15 @@ impl<'a> Block<'a> {
             }
             ASource::Rows { table, segs: all, seg0, off } => {
                 // SAFETY: the caller's contract.
-                t.a = unsafe { table.as_ptr().add(row * all + seg0 * mr) };
+                t.a = unsafe { table.as_ptr().add(row * all + seg0) };
+                t.a_segs = *all;
                 t.a_off = *off;
-            }
-            ASource::Packed { data } => {
-                *packed = data.wrapping_add(row * self.step.len);
-                t.a = packed;
-                t.a_step = mr;
-                list = by_panel;
             }
             ASource::Columns { starts, step, off } => {
                 t.a = starts.as_ptr();
                 t.a_step = *step;
                 t.a_off = off + row;
-                list = by_panel;
+                list = width.by_panel;
             }
         }
         list[mr - 1]
@@ -294,12 +275,6 @@ impl<'a> Block<'a> {
     pub fn aim(&self, t: &mut Tile, row: usize) {
         t.offsets = self.to.1[row..].as_ptr();
         t.sum_offsets = self.from.1[row..].as_ptr();
-    }
-
-    /// Whether the panel is a last one that is packed as one vector.
-    pub fn narrow(&self, panel: usize) -> bool {
-        let cols = self.b.n - panel * self.kernels.panel;
-        cols < self.kernels.panel && cols <= self.kernels.lanes
     }
 
     /// What a tile of `rows` rows still lacks after its kernel: an activation that is more than bounds.
@@ -317,7 +292,7 @@ impl<'a> Block<'a> {
     }
 }
 
-/// Multiplies a block of rows by the panels `columns`. The first step overwrites C, unless the output
+/// Multiplies a block of rows by some panels. The first step overwrites C, unless the output
 /// accumulates; the last one runs the epilogue.
 ///
 /// # Safety
@@ -329,13 +304,13 @@ pub(crate) unsafe fn multiply_block(
     rows: Rows,
     b: &Panels,
     step: Step,
-    columns: Range<usize>,
+    panels: Range<usize>,
     out: &Output,
     partial: Option<&mut Partial>,
 ) {
     assert!(!b.parts, "parts are multiplied by parts");
     // SAFETY: the caller's contract.
-    unsafe { multiply(&Block::new(isa, rows, b, step, out, partial), a, rows, columns) };
+    unsafe { multiply(&Block::new(isa, rows, b, step, out, partial), a, rows, panels) };
 }
 
 /// Multiplies a block of rows by all of k, which `steps` steps give with their A, where B is in parts: A is split once for
@@ -367,13 +342,14 @@ pub(crate) unsafe fn multiply_parts<'a>(
                 // SAFETY: the caller's contract; only where AMX is proven is B in parts.
                 unsafe { amx::split(&a, rows, step, parts) };
             }
-            for columns in chunks {
-                Partial::with(isa, steps, rows.offsets.len(), &columns, |mut partial| {
+            for panels in chunks {
+                let columns = b.columns(panels.clone());
+                Partial::with(steps, rows.offsets.len(), columns, |mut partial| {
                     for (i, parts) in parts.chunks(each).enumerate() {
                         let (a, step) = source(i);
                         let block = Block::new(isa, rows, b, step, out, partial.as_deref_mut());
                         // SAFETY: as above.
-                        unsafe { amx::multiply(&block, &a, parts, rows, columns.clone()) };
+                        unsafe { amx::multiply(&block, &a, parts, rows, panels.clone()) };
                     }
                 });
             }
@@ -388,24 +364,27 @@ pub(crate) unsafe fn multiply_parts<'a>(
 
 /// # Safety
 /// As for [`multiply_block`].
-unsafe fn multiply(block: &Block, a: &ASource, rows: Rows, columns: Range<usize>) {
-    let (b, kernels, step) = (block.b, block.kernels, block.step);
-    let several = rows.lines * rows.tiles > 1;
-    // A panel that several tiles read where it lies is packed by the first of them.
+unsafe fn multiply(block: &Block, a: &ASource, rows: Rows, panels: Range<usize>) {
+    let (b, step, cut) = (block.b, block.step, block.b.cut);
+    if rows.offsets.is_empty() || panels.is_empty() {
+        return;
+    }
+    let several = rows.lines * rows.count(block.kernels.height(cut.widest())) > 1;
+    // Strips that several tiles read where they lie are packed by the first of them.
     let packs = b.in_place && several && matches!(a, ASource::Lines { .. });
     let k = step.segs * step.len;
-    let small = k > 0 && columns.len() * kernels.panel * k <= SMALL_B;
+    let small = k > 0 && panels.len() * cut.widest() * k <= SMALL_B;
     // SAFETY: the caller's contract.
     unsafe {
         if packs {
-            return scratch::with(step.len * kernels.panel, |room: &mut [f32]| {
-                multiply_panels(block, a, rows, columns, room);
+            return scratch::with(step.len * cut.widest(), |room: &mut [f32]| {
+                multiply_panels(block, a, rows, panels, room);
             });
         }
-        if several && small && !b.in_place && (2..=MOST_PANELS).contains(&columns.len()) {
-            return multiply_tiles(block, a, rows, columns);
+        if several && small && !b.in_place && (2..=MOST_PANELS).contains(&panels.len()) {
+            return multiply_tiles(block, a, rows, panels);
         }
-        multiply_panels(block, a, rows, columns, &mut []);
+        multiply_panels(block, a, rows, panels, &mut []);
     }
 }
 
@@ -413,29 +392,33 @@ unsafe fn multiply(block: &Block, a: &ASource, rows: Rows, columns: Range<usize>
 ///
 /// # Safety
 /// As for [`multiply_block`]; k is not zero, and there are at most [`MOST_PANELS`] panels.
-unsafe fn multiply_tiles(block: &Block, a: &ASource, rows: Rows, columns: Range<usize>) {
-    let line_rows = rows.offsets.len() / rows.lines.max(1);
+unsafe fn multiply_tiles(block: &Block, a: &ASource, rows: Rows, panels: Range<usize>) {
+    let (kernels, line_rows) = (block.kernels, rows.line());
     let Step { segs, len, .. } = block.step;
-    let mut panels: [MaybeUninit<Tile>; MOST_PANELS] = [const { MaybeUninit::uninit() }; MOST_PANELS];
-    for (panel, t) in columns.clone().zip(&mut panels) {
-        t.write(block.tile(panel));
+    let mut tiles: [MaybeUninit<(Tile, &Width)>; MOST_PANELS] =
+        [const { MaybeUninit::uninit() }; MOST_PANELS];
+    let mut height = kernels.rows;
+    for (panel, t) in panels.clone().zip(&mut tiles) {
+        let stored = block.b.cut.stored(panel..panel + 1);
+        let width = kernels.width(stored.len());
+        height = height.min(width.by_rows.len());
+        t.write((block.tile(&stored), width));
     }
-    let mut packed = std::ptr::null();
     // The rows of the next tile, each panel its share: of the tallest tile, so that nothing is divided on the way.
     let share = if let ASource::Lines { stride, .. } = a {
-        line_rows.div_ceil(rows.tiles.max(1)) * stride / columns.len().max(1)
+        line_rows.div_ceil(rows.count(height)) * stride / panels.len()
     } else {
         0
     };
-    let share_step = (share / (len * segs).max(1)).min(LINE);
-    rows.tiles().for_each(|(line, first, mr)| {
+    let share_step = (share / (len * segs)).min(LINE);
+    rows.tiles(height).for_each(|(line, first, mr)| {
         let row = line * line_rows + first;
-        for (i, (panel, t)) in columns.clone().zip(&mut panels).enumerate() {
+        for (i, t) in tiles[..panels.len()].iter_mut().enumerate() {
             // SAFETY: as many were written above; `kernels(isa)` holds only kernels that isa proves; pointers by the
             // caller's contract.
             unsafe {
-                let t = t.assume_init_mut();
-                let kernel = block.read(t, a, (line, first, row, mr), block.narrow(panel), &mut packed);
+                let (t, width) = t.assume_init_mut();
+                let kernel = block.read(t, a, (line, first, row, mr), width);
                 block.aim(t, row);
                 if let ASource::Lines { stride, .. } = a {
                     t.ahead = (*t.a).wrapping_add(t.a_off + mr * stride + i * share);
@@ -448,59 +431,62 @@ unsafe fn multiply_tiles(block: &Block, a: &ASource, rows: Rows, columns: Range<
     });
 }
 
+/// Panel by panel, each by all tiles of rows.
+///
 /// # Safety
 /// As for [`multiply_block`]; `room` is for one packed panel, or is empty if B is read where it is.
-unsafe fn multiply_panels(block: &Block, a: &ASource, rows: Rows, columns: Range<usize>, room: &mut [f32]) {
-    let line_rows = rows.offsets.len() / rows.lines.max(1);
+unsafe fn multiply_panels(block: &Block, a: &ASource, rows: Rows, panels: Range<usize>, room: &mut [f32]) {
     let Block { kernels, b, step, out, .. } = block;
     let Step { segs, len, .. } = *step;
-    let mut panel = columns.start;
-    while panel < columns.end {
-        let mut t = block.tile(panel);
-        let narrow = block.narrow(panel);
-        let left = (columns.end - panel).min((b.n - panel * kernels.panel) / kernels.panel);
+    let line_rows = rows.line();
+    let all = b.cut.stored(panels.clone());
+    // A lone tile takes as many panels as its registers hold.
+    let alone = rows.lines == 1 && b.cut.most() == kernels.wide_panel && !matches!(a, ASource::Columns { .. });
+    let whole = b.cut.whole().min(panels.end);
+    let mut panel = panels.start;
+    while panel < panels.end {
+        let stored = b.cut.stored(panel..panel + 1);
+        let mut t = block.tile(&stored);
+        let width = kernels.width(stored.len());
+        let wide = if alone { kernels.wide(line_rows, whole.saturating_sub(panel)) } else { None };
+        let next = panel + wide.map_or(1, |(count, _)| count);
+        if let Some((count, _)) = wide {
+            t.cols = count * b.cut.widest();
+        }
+        let tiles = rows.count(width.by_rows.len());
+        let count = rows.lines * tiles;
         // The tiles of this panel fetch the next one together, each its share, where it lies in one piece: without
         // that, memory is idle while the others use what the first has read.
-        let fetch = panel + 1 < columns.end && t.b_step <= kernels.panel;
-        let tiles = rows.lines * rows.tiles;
-        t.ahead = t.b.wrapping_add(if fetch { b.stride } else { 0 });
-        t.ahead_step = if fetch { t.b_step / tiles } else { 0 };
-        let share = if fetch { t.b_step * len * segs / tiles } else { 0 };
-        let packs = !room.is_empty() && t.b_step > kernels.panel;
-        // Then the next panel is as many lines per k as there are in a panel's row: a tile each fetches one of them.
-        let next = t.b.wrapping_add(kernels.panel);
-        let next_lines =
-            if packs && (panel + 2) * kernels.panel <= b.n { kernels.panel.div_ceil(LINE) } else { 0 };
-        // A lone tile takes as many panels as its registers hold.
-        let (mut wide, mut wide_kernel) = (1, None);
-        if tiles == 1 && matches!(a, ASource::Lines { .. } | ASource::Rows { .. }) {
-            let options = kernels.by_rows_wide.get(line_rows.wrapping_sub(1)).copied().unwrap_or_default();
-            if let Some(&(count, kernel)) = options.iter().find(|option| option.0 <= left) {
-                (wide, wide_kernel) = (count, Some(kernel));
-                t.cols = wide * kernels.panel;
-            }
-        }
+        let packed = t.b_step == stored.len();
+        let fetch = packed && next < panels.end;
+        let share = if fetch { t.b_step * len * segs / count } else { 0 };
+        t.ahead = t.b.wrapping_add(if fetch { t.b_step * b.k } else { 0 });
+        t.ahead_step = if fetch { t.b_step / count } else { 0 };
+        // Rows that lie where they came from are packed by the first tile; then the next panel is as many lines per k as
+        // there are in a panel's row: a tile each fetches one of them.
+        let packs = !room.is_empty() && !packed;
+        let beside = t.b.wrapping_add(stored.len());
+        let lines = if packs && stored.end + stored.len() <= b.cut.n() { stored.len().div_ceil(LINE) } else { 0 };
         // In the first panel, the rows of the next tile are further away than the next panel.
-        let fetches_rows = panel == columns.start && step.first && step.last && len * segs > 0;
+        let fetches_rows = panel == panels.start && step.first && step.last && len * segs > 0;
         let rows_step = match a {
             ASource::Lines { stride, .. } if fetches_rows => {
-                Some((line_rows.div_ceil(rows.tiles) * stride / (len * segs)).min(LINE))
+                Some((line_rows.div_ceil(tiles) * stride / (len * segs)).min(LINE))
             }
             _ => None,
         };
-        let mut packed = std::ptr::null();
-        rows.tiles().enumerate().for_each(|(i, (line, first, mr))| {
+        rows.tiles(width.by_rows.len()).enumerate().for_each(|(i, (line, first, mr))| {
             let row = line * line_rows + first;
             // SAFETY: the caller's contract.
-            let mut kernel = unsafe { block.read(&mut t, a, (line, first, row, mr), narrow, &mut packed) };
+            let mut kernel = unsafe { block.read(&mut t, a, (line, first, row, mr), width) };
             block.aim(&mut t, row);
             if packs && i == 0 {
-                kernel = kernels.by_rows_packing[mr - 1];
+                kernel = width.packing[mr - 1];
                 t.packed = room.as_mut_ptr();
             }
-            kernel = wide_kernel.unwrap_or(kernel);
-            if i < next_lines {
-                (t.ahead, t.ahead_step) = (next.wrapping_add(i * LINE), b.step);
+            kernel = wide.map_or(kernel, |(_, kernel)| kernel);
+            if i < lines {
+                (t.ahead, t.ahead_step) = (beside.wrapping_add(i * LINE), b.step);
             } else if packs {
                 t.ahead_step = 0;
             } else if let (ASource::Lines { stride, .. }, Some(rows_step)) = (a, rows_step) {
@@ -508,7 +494,8 @@ unsafe fn multiply_panels(block: &Block, a: &ASource, rows: Rows, columns: Range
                 t.ahead = unsafe { *t.a }.wrapping_add(t.a_off + mr * stride);
                 t.ahead_step = rows_step;
             }
-            if let Some(next) = out.next.share((panel - columns.start) * tiles + i, columns.len() * tiles) {
+            let part = (stored.start - all.start) * count + i * stored.len();
+            if let Some(next) = out.next.share(part, all.len() * count) {
                 // A packed B is near already.
                 (t.ahead, t.ahead_step) = (next, LINE);
             }
@@ -518,11 +505,11 @@ unsafe fn multiply_panels(block: &Block, a: &ASource, rows: Rows, columns: Range
                 t.ahead = t.ahead.wrapping_add(share);
                 if packs {
                     // Packed by now.
-                    (t.b, t.b_step) = (room.as_ptr(), kernels.panel);
+                    (t.b, t.b_step) = (room.as_ptr(), stored.len());
                 }
                 block.activate(&t, mr);
             }
         });
-        panel += wide;
+        panel = next;
     }
 }

@@ -1,62 +1,50 @@
-//! Packing: B into panels that a layer keeps, A into tiles that live for one block.
+//! Packing: B into panels that a layer keeps, A into a copy that lives for one block.
 
-use super::MatRef;
-use super::tile::{kernels, split};
+use super::tile::kernels;
+use super::{Cut, MatRef};
 use crate::simd::{Simd, prefetch};
 use crate::threads::{self, SharedMut};
 use crate::{Isa, dispatch};
-
-/// Columns that `n` take up in packed panels: the last panel is one vector wide where that is enough.
-fn padded(isa: Isa, n: usize) -> usize {
-    let k = kernels(isa);
-    match n % k.panel {
-        0 => n,
-        r if r <= k.lanes => n - r + k.lanes,
-        r => n - r + k.panel,
-    }
-}
+use std::ops::Range;
 
 /// The length of a packed `k x n` matrix B, in elements.
 pub fn packed_b_len(isa: Isa, k: usize, n: usize) -> usize {
-    k * padded(isa, n)
+    k * n.next_multiple_of(kernels(isa).lanes)
 }
 
 /// Packs B for [`gemm`](super::gemm): panels of columns, each with its rows one after the other, the last
 /// one padded with zeros. Panics where `out` has not [`packed_b_len`] elements.
-pub fn pack_b(isa: Isa, b: MatRef, out: &mut [f32]) {
-    pack_b_rows(isa, b, b.rows, 0, out);
+pub fn pack_b(isa: Isa, cut: Cut, b: MatRef, out: &mut [f32]) {
+    pack_b_rows(isa, cut, b, b.rows, 0, out);
 }
 
 /// Packs `b` as the rows from `k0` on of a packed matrix that has `k` rows in all.
-pub(crate) fn pack_b_rows(isa: Isa, b: MatRef, k: usize, k0: usize, out: &mut [f32]) {
+pub(crate) fn pack_b_rows(isa: Isa, cut: Cut, b: MatRef, k: usize, k0: usize, out: &mut [f32]) {
     b.check();
     let n = b.cols;
+    assert_eq!(cut.n(), n, "a cut of B's columns");
     assert_eq!(out.len(), packed_b_len(isa, k, n), "the packed B has packed_b_len elements");
-    let panel = kernels(isa).panel;
-    let panels = n.div_ceil(panel);
+    let panels = cut.panels();
     // Rows of B are read a few panels at a time: pieces of some cache lines.
     let group = if b.col_stride == 1 { GROUP_PANELS } else { 1 };
     let shared = SharedMut::new(out);
     let body = |i: usize| {
-        let col = i * group * panel;
-        let cols = (group * panel).min(n - col);
+        let some = i * group..panels.min((i + 1) * group);
+        let stored = cut.stored(some.clone());
+        // SAFETY: the panels lie after those before them, disjoint from all others.
+        let out = unsafe { shared.slice(stored.start * k, stored.len() * k) };
         if b.col_stride == 1 {
-            let lines = Lines { b, col, cols, panel, k, k0 };
-            // SAFETY: the group's panels lie after the full panels before it, disjoint from all others.
-            let out = unsafe { shared.slice(col * k, padded(isa, cols) * k) };
-            return lines.pack(isa, out);
+            return Lines { b, panels: some, cut, k, k0 }.pack(isa, out);
         }
-        let width = padded(isa, n - col).min(panel);
-        // SAFETY: as above, for one panel.
-        let out = unsafe { shared.slice(col * k + k0 * width, width * b.rows) };
-        pack_panel(b, col, cols, width, out);
+        let (width, columns) = (stored.len(), cut.columns(some));
+        pack_panel(b, columns, width, &mut out[k0 * width..][..b.rows * width]);
     };
     let tasks = panels.div_ceil(group);
     if b.rows * n < 1 << 16 { (0..tasks).for_each(body) } else { threads::run(tasks, body) }
 }
 
 /// Panels that are packed at once where rows are contiguous.
-const GROUP_PANELS: usize = 4;
+const GROUP_PANELS: usize = 3;
 
 /// Rows ahead of which memory is asked for what comes next.
 const AHEAD: usize = 24;
@@ -64,10 +52,8 @@ const AHEAD: usize = 24;
 /// A few panels of a matrix whose rows are contiguous.
 struct Lines<'a> {
     b: MatRef<'a>,
-    /// The columns: `cols` from `col` on.
-    col: usize,
-    cols: usize,
-    panel: usize,
+    panels: Range<usize>,
+    cut: Cut,
     /// Rows of the packed matrix, and the first one that is written.
     k: usize,
     k0: usize,
@@ -76,9 +62,9 @@ struct Lines<'a> {
 impl Lines<'_> {
     /// Packs them to `out`, where the first of the panels begins.
     fn pack(&self, isa: Isa, out: &mut [f32]) {
-        let Lines { b, col, cols, k, k0, panel } = *self;
-        assert!(k0 + b.rows <= k && out.len() == k * padded(isa, cols) && panel == kernels(isa).panel);
-        assert!(b.rows == 0 || (b.rows - 1) * b.row_stride + col + cols <= b.data.len());
+        let Lines { b, ref panels, cut, k, k0 } = *self;
+        assert!(k0 + b.rows <= k && out.len() == k * cut.stored(panels.clone()).len());
+        assert!(b.rows == 0 || (b.rows - 1) * b.row_stride + b.cols <= b.data.len());
         let job = self;
         dispatch!(isa, pack_lines, (job: &Lines, out: &mut [f32]));
     }
@@ -86,23 +72,24 @@ impl Lines<'_> {
 
 #[inline(always)]
 fn pack_lines<S: Simd>(s: S, job: &Lines, out: &mut [f32]) {
-    let Lines { b, col, cols, panel, k, k0 } = *job;
-    let from = b.data.as_ptr().wrapping_add(col);
+    let Lines { b, ref panels, cut, k, k0 } = *job;
+    let columns = cut.columns(panels.clone());
+    let mut places = [const { 0..0 }; GROUP_PANELS];
+    for (place, panel) in places.iter_mut().zip(panels.clone()) {
+        *place = cut.stored(panel..panel + 1);
+    }
     for p in 0..b.rows {
-        let row = from.wrapping_add(p * b.row_stride);
-        for line in (0..cols).step_by(16) {
+        let row = b.data.as_ptr().wrapping_add(p * b.row_stride);
+        for line in columns.clone().step_by(16) {
             prefetch(row.wrapping_add(AHEAD * b.row_stride + line));
         }
-        for first in (0..cols).step_by(panel) {
-            // The last panel is one vector wide where that is enough.
-            let left = cols - first;
-            let width = if left <= S::LANES { S::LANES } else { panel };
-            for j in (0..width).step_by(S::LANES) {
-                // SAFETY: `pack` holds the rows in B; a panel has k rows of `width` from `first * k` on.
+        for place in &places[..panels.len()] {
+            for j in place.clone().step_by(S::LANES) {
+                // SAFETY: `pack` holds the rows in B; a panel has k rows of its width, those before it have theirs.
                 unsafe {
-                    let to = out.as_mut_ptr().add(first * k + (k0 + p) * width + j);
-                    let at = row.wrapping_add(first + j);
-                    let n = left.saturating_sub(j).min(S::LANES);
+                    let first = (place.start - columns.start) * k + (k0 + p) * place.len();
+                    let to = out.as_mut_ptr().add(first + j - place.start);
+                    let (at, n) = (row.wrapping_add(j), (b.cols - j).min(S::LANES));
                     s.store(to, if n == S::LANES { s.load(at) } else { s.load_partial(at, n) });
                 }
             }
@@ -111,7 +98,8 @@ fn pack_lines<S: Simd>(s: S, job: &Lines, out: &mut [f32]) {
 }
 
 /// One panel of a matrix whose rows are not contiguous.
-fn pack_panel(b: MatRef, col: usize, cols: usize, width: usize, out: &mut [f32]) {
+fn pack_panel(b: MatRef, columns: Range<usize>, width: usize, out: &mut [f32]) {
+    let (col, cols) = (columns.start, columns.len());
     if cols < width {
         out.chunks_exact_mut(width).for_each(|row| row[cols..].fill(0.0));
     }
@@ -193,32 +181,20 @@ pub(crate) fn copy_a(
     }
 }
 
-/// Packs rows `row0 .. row0 + rows` of A, k from `k0` on, into `tiles` tiles: k-major within each.
-pub(crate) fn pack_a(
-    a: MatRef,
-    row0: usize,
-    rows: usize,
-    tiles: usize,
-    k0: usize,
-    len: usize,
-    out: &mut [f32],
-) {
-    for tile in 0..tiles {
-        let (row, mr) = split(rows, tiles, tile);
-        let out = &mut out[row * len..(row + mr) * len];
-        let start = (row0 + row) * a.row_stride + k0 * a.col_stride;
-        if a.row_stride == 1 {
-            for (p, column) in out.chunks_exact_mut(mr).enumerate() {
-                column.copy_from_slice(&a.data[start + p * a.col_stride..][..mr]);
-            }
-            continue;
+/// Copies rows `row0 .. row0 + rows` of A, k from `k0` on: for each k the rows side by side.
+pub(crate) fn transpose_a(a: MatRef, row0: usize, rows: usize, k0: usize, len: usize, out: &mut [f32]) {
+    let start = row0 * a.row_stride + k0 * a.col_stride;
+    if a.row_stride == 1 {
+        for (p, column) in out[..rows * len].chunks_exact_mut(rows).enumerate() {
+            column.copy_from_slice(&a.data[start + p * a.col_stride..][..rows]);
         }
-        for (block, columns) in out.chunks_mut(16 * mr).enumerate() {
-            for i in 0..mr {
-                let at = start + i * a.row_stride + block * 16 * a.col_stride;
-                for (p, column) in columns.chunks_exact_mut(mr).enumerate() {
-                    column[i] = a.data[at + p * a.col_stride];
-                }
+        return;
+    }
+    for (block, columns) in out[..rows * len].chunks_mut(16 * rows).enumerate() {
+        for i in 0..rows {
+            let at = start + i * a.row_stride + block * 16 * a.col_stride;
+            for (p, column) in columns.chunks_exact_mut(rows).enumerate() {
+                column[i] = a.data[at + p * a.col_stride];
             }
         }
     }

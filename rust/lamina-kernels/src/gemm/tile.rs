@@ -17,8 +17,9 @@ use crate::simd::{Scalar, Simd, prefetch};
 
 /// What one call of a [`Kernel`] computes: `C (+)= A B`, then the epilogue.
 pub(crate) struct Tile {
-    /// Per segment one pointer, or where `row_stride` is zero, one per row.
+    /// A pointer per segment, or where `row_stride` is zero, one per row and segment, rows `a_segs` pointers apart.
     pub a: *const *const f32,
+    pub a_segs: usize,
     /// Rows only: floats from one row to the next.
     pub row_stride: usize,
     /// Panel only: floats between one k and the next.
@@ -63,23 +64,45 @@ pub(crate) type Kernel = unsafe fn(&Tile);
 /// Takes the raw sums (`rows` of `stride`) of a narrow tile to C.
 type Finish = unsafe fn(&Tile, *const f32, usize, usize);
 
-/// The kernels of one instruction set. Index 0 of each list is the kernel for one row.
+/// The kernels of one width in vectors, for one row and more.
+pub(crate) struct Width {
+    pub by_rows: &'static [Kernel],
+    pub by_panel: &'static [Kernel],
+    /// As `by_rows`; they pack the panel on the way.
+    pub packing: &'static [Kernel],
+}
+
+/// The kernels of one instruction set.
 pub(crate) struct Kernels {
     pub lanes: usize,
     /// Rows of the tallest tile.
     pub rows: usize,
-    /// Columns of a packed panel: two vectors, or as many as the registers hold.
-    pub panel: usize,
-    pub by_rows: &'static [Kernel],
-    pub by_panel: &'static [Kernel],
-    /// For a last panel of at most one vector.
-    pub by_rows_narrow: &'static [Kernel],
-    pub by_panel_narrow: &'static [Kernel],
-    /// For few rows, several panels at once: `(panels, kernel)`, the most panels first.
-    pub by_rows_wide: &'static [&'static [(usize, Kernel)]],
-    /// As `by_rows`; they pack the panel on the way.
-    pub by_rows_packing: &'static [Kernel],
+    /// For panels of one vector, two, and so on.
+    pub widths: &'static [Width],
+    /// For few rows, several panels of `wide_panel` vectors at once: `(panels, kernels by rows)`, the most panels first.
+    pub wide_panel: usize,
+    pub wide: &'static [(usize, &'static [Kernel])],
     pub finish: Finish,
+}
+
+impl Kernels {
+    /// The kernels of panels of so many columns.
+    pub fn width(&self, stored: usize) -> &'static Width {
+        &self.widths[stored / self.lanes - 1]
+    }
+
+    /// Rows of the tallest tile of so many columns.
+    pub fn height(&self, stored: usize) -> usize {
+        self.width(stored).by_rows.len()
+    }
+
+    /// The most of `panels` panels of `wide_panel` vectors that fit in registers with `rows` rows, and the kernel.
+    pub fn wide(&self, rows: usize, panels: usize) -> Option<(usize, Kernel)> {
+        let fits = |&(count, list): &(usize, &[Kernel])| {
+            Some((count, *list.get(rows.wrapping_sub(1))?)).filter(|_| count <= panels)
+        };
+        self.wide.iter().find_map(fits)
+    }
 }
 
 /// Rows a stride apart, in so few registers of x86 that nothing has to be loaded again for each k: five rows lie around
@@ -200,7 +223,7 @@ unsafe fn tile<
                 }
             } else if t.row_stride == 0 || !cfg!(target_arch = "x86_64") {
                 let rows: [_; MR] = std::array::from_fn(|i| {
-                    let row = if t.row_stride == 0 { *t.a.add(seg * MR + i) } else { *t.a.add(seg) };
+                    let row = if t.row_stride == 0 { *t.a.add(i * t.a_segs + seg) } else { *t.a.add(seg) };
                     row.wrapping_add(t.a_off + i * t.row_stride)
                 });
                 for p in 0..t.len {
@@ -321,10 +344,11 @@ unsafe fn finish<S: Simd>(s: S, t: &Tile, sums: *const f32, rows: usize, stride:
     }
 }
 
-/// Declares the kernels of one instruction set in a module of their own.
+/// Declares the kernels of one instruction set in a module of their own: for each width in vectors the heights in rows, and
+/// those of several panels of `panel` vectors.
 macro_rules! kernels {
-    ($name:ident, $(#[$features:meta])? $simd:ty, $token:expr, rows $rows:literal, vectors $nv:literal,
-     heights [$($mr:literal)*], wide [$(($wmr:literal, $($wnv:literal)*))*]) => {
+    ($name:ident, $(#[$features:meta])? $simd:ty, $token:expr, rows $rows:literal,
+     widths [$(($nv:literal, $($mr:literal)*))*], panel $pv:literal, wide [$(($wnv:literal, $($wmr:literal)*))*]) => {
         mod $name {
             use super::*;
 
@@ -345,34 +369,37 @@ macro_rules! kernels {
             pub(super) static KERNELS: Kernels = Kernels {
                 lanes: <$simd as Simd>::LANES,
                 rows: $rows,
-                panel: $nv * <$simd as Simd>::LANES,
-                by_rows: &[$(kernel::<$mr, $nv, $nv, true, false>),*],
-                by_panel: &[$(kernel::<$mr, $nv, $nv, false, false>),*],
-                by_rows_narrow: &[$(kernel::<$mr, 1, 1, true, false>),*],
-                by_panel_narrow: &[$(kernel::<$mr, 1, 1, false, false>),*],
-                by_rows_wide: &[$(&[$(($wnv / $nv, kernel::<$wmr, $wnv, $nv, true, false>)),*]),*],
-                by_rows_packing: &[$(kernel::<$mr, $nv, $nv, true, true>),*],
+                widths: &[$(Width {
+                    by_rows: &[$(kernel::<$mr, $nv, $nv, true, false>),*],
+                    by_panel: &[$(kernel::<$mr, $nv, $nv, false, false>),*],
+                    packing: &[$(kernel::<$mr, $nv, $nv, true, true>),*],
+                }),*],
+                wide_panel: $pv,
+                wide: &[$(($wnv / $pv, &[$(kernel::<$wmr, $wnv, $pv, true, false>),*])),*],
                 finish: finish_narrow,
             };
         }
     };
 }
 
+// Three vectors by nine rows load 12 times for 27 multiplications, two by fourteen 16 times for 28: while a neighbour uses
+// the other half of the core, or where vectors of 64 bytes are loaded more slowly than multiplied, that decides.
 #[cfg(target_arch = "x86_64")]
 kernels!(avx512, #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
-    crate::simd::Avx512, crate::simd::Avx512::new_unchecked(), rows 14, vectors 2,
-    heights [1 2 3 4 5 6 7 8 9 10 11 12 13 14], wide [(1, 8 4) (2, 8 4) (3, 6 4) (4, 4) (5, 4) (6, 4)]);
+    crate::simd::Avx512, crate::simd::Avx512::new_unchecked(), rows 14,
+    widths [(1, 1 2 3 4 5 6 7 8 9 10 11 12 13 14) (2, 1 2 3 4 5 6 7 8 9 10 11 12 13 14) (3, 1 2 3 4 5 6 7 8 9)],
+    panel 2, wide [(8, 1 2) (6, 1 2 3) (4, 1 2 3)]);
 
 #[cfg(target_arch = "x86_64")]
 kernels!(avx2, #[target_feature(enable = "avx2,fma")]
-    crate::simd::Avx2, crate::simd::Avx2::new_unchecked(), rows 6, vectors 2,
-    heights [1 2 3 4 5 6], wide [(1, 8 4) (2, 4)]);
+    crate::simd::Avx2, crate::simd::Avx2::new_unchecked(), rows 6,
+    widths [(1, 1 2 3 4 5 6) (2, 1 2 3 4 5 6)], panel 2, wide [(8, 1) (4, 1 2)]);
 
 #[cfg(target_arch = "aarch64")]
-kernels!(neon, crate::simd::Neon, crate::simd::Neon::new_unchecked(), rows 8, vectors 2,
-    heights [1 2 3 4 5 6 7 8], wide [(1, 8 4) (2, 8 4) (3, 6 4)]);
+kernels!(neon, crate::simd::Neon, crate::simd::Neon::new_unchecked(), rows 8,
+    widths [(1, 1 2 3 4 5 6 7 8) (2, 1 2 3 4 5 6 7 8)], panel 2, wide [(8, 1 2) (6, 1 2 3) (4, 1 2 3)]);
 
-kernels!(scalar, Scalar, Scalar::new(), rows 4, vectors 1, heights [1 2 3 4], wide [(1, 2)]);
+kernels!(scalar, Scalar, Scalar::new(), rows 4, widths [(1, 1 2 3 4)], panel 1, wide [(2, 1)]);
 
 /// The kernels that `isa` proves.
 pub(crate) fn kernels(isa: Isa) -> &'static Kernels {

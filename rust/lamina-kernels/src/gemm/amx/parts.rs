@@ -3,9 +3,9 @@
 //! In a tile, along k, number i stands beside number i + 16 for i below 16: A's rows and B's columns alike.
 
 use super::{DEPTH, HEIGHT, PANEL, PARTS, TILE, WIDTH};
-use crate::gemm::{MatRef, pack_b, packed_b_len};
+use crate::gemm::{MatRef, pack::copy_a};
+use crate::scratch;
 use crate::threads::{self, SharedMut};
-use crate::{Isa, scratch};
 use std::arch::x86_64::*;
 
 /// Splits 32 numbers, two vectors, into their parts: bf16 number `2 i` of a part comes from lane i of `x`, number
@@ -151,8 +151,8 @@ pub(in crate::gemm) fn len(k: usize, n: usize) -> usize {
     k.div_ceil(DEPTH) * n.div_ceil(WIDTH) * PARTS / 2
 }
 
-/// Splits B into parts, panel by panel as [`split_panel`] does, those of [`pack_b`].
-pub(in crate::gemm) fn pack(isa: Isa, b: MatRef, out: &mut [f32]) {
+/// Splits B into parts, panel by panel as [`split_panel`] does.
+pub(in crate::gemm) fn pack(b: MatRef, out: &mut [f32]) {
     b.check();
     let (k, n) = (b.rows, b.cols);
     assert_eq!(out.len(), len(k, n), "the parts have `len` elements");
@@ -164,8 +164,11 @@ pub(in crate::gemm) fn pack(isa: Isa, b: MatRef, out: &mut [f32]) {
         // SAFETY: the panels lie one after the other.
         let out = unsafe { shared.slice(len(k, col), len(k, cols)) };
         let width = cols.next_multiple_of(WIDTH);
-        scratch::with(packed_b_len(isa, k, cols), |packed: &mut [f32]| {
-            pack_b(isa, MatRef { data, cols, ..b }, packed);
+        scratch::with(k * width, |packed: &mut [f32]| {
+            if cols < width {
+                packed.fill(0.0);
+            }
+            copy_a(MatRef { data, cols, ..b }, 0, k, 0, cols, width, packed);
             // SAFETY: the panel has k rows of `width`, `out` the tiles for them; the level proves the instructions.
             unsafe { split_panel(packed.as_ptr(), width, k, width / WIDTH, out.as_mut_ptr().cast()) };
             patch(packed, width, out);
@@ -221,19 +224,22 @@ pub(super) fn join(parts: &[u16], k: usize, width: usize, out: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Isa;
     use crate::gemm::tests::values;
     use crate::isa::Level;
 
     #[test]
     fn the_sum_of_the_parts_is_the_number() {
-        let Some(isa) = Isa::available().into_iter().find(|isa| isa.level() == Level::Amx) else { return };
+        if !Isa::available().iter().any(|isa| isa.level() == Level::Amx) {
+            return;
+        }
         for (k, n) in [(1, 1), (64, 32), (70, 75), (33, 47)] {
             let mut b = values(k * n, 3);
             let odd =
                 [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MAX, f32::MIN, 3.4e38, 0.0, -0.0, 1e-20];
             b.iter_mut().step_by(3).zip(odd).for_each(|(b, odd)| *b = odd);
             let mut parts = vec![0.0; len(k, n)];
-            pack(isa, MatRef::row_major(&b, k, n), &mut parts);
+            pack(MatRef::row_major(&b, k, n), &mut parts);
             for col in (0..n).step_by(PANEL) {
                 let cols = PANEL.min(n - col);
                 let width = cols.next_multiple_of(WIDTH);
