@@ -30,6 +30,7 @@ use crate::partition::{cuts, part, parts, stretches};
 use crate::simd::prefetch;
 use crate::threads;
 use crate::{Isa, scratch};
+use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 use tile::{kernels, split};
@@ -351,7 +352,7 @@ fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
     }
     let kernels = kernels(isa);
     let (m, k, n) = (a.rows, b.k, out.cols);
-    let cut = b.cut;
+    let (cut, start) = (b.cut, b.start());
     let b = Right::Panels(b);
     let tiles = m.div_ceil(kernels.rows);
     let panels = cut.panels();
@@ -371,6 +372,13 @@ fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
         col_blocks = col_blocks.max(panels.div_ceil(BLOCK_PANELS)).min(units);
     }
     let row = |tile| if tile == tiles { m } else { split(m, tiles, tile).0 };
+    // What one row reads may be more than L2 holds: then the end of it is there yet, and is read first.
+    let backward = wide.is_some() && turned(start);
+    let mut out = *out;
+    out.backward = backward;
+    let out = &out;
+    let home = col_blocks / threads::num_threads();
+    let mirrored = |t: usize| if backward && home > 0 { t / home * home + home - 1 - t % home } else { t };
     // Row blocks run fastest: the panels of a column block stay in the shared cache meanwhile.
     run_task_ranges(work, row_blocks * col_blocks, |some| {
         for (columns, rows) in stretches(row_blocks, some) {
@@ -378,7 +386,8 @@ fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
             let blocks = some_tiles.len().div_ceil(block);
             for block in cuts(some_tiles, blocks) {
                 let rows = (row(block.start), row(block.end) - row(block.start));
-                for columns in cuts(columns.clone(), if waits { columns.len() } else { 1 }) {
+                for columns in cuts(columns.clone(), if waits || backward { columns.len() } else { 1 }) {
+                    let columns = if backward { mirrored(columns.start)..mirrored(columns.start) + 1 } else { columns };
                     let units = parts(0..units, col_blocks, columns);
                     let panels = units.start * unit..(units.end * unit).min(panels);
                     row_block(isa, a, &b, ldc, out, rows, panels);
@@ -386,6 +395,17 @@ fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
             }
         }
     });
+}
+
+/// Whether this thread has asked an odd number of times for this key, as good as always.
+fn turned(key: *const f32) -> bool {
+    thread_local! {
+        static TURNS: Cell<u64> = const { Cell::new(0) };
+    }
+    let bit = 1 << ((key as usize >> 6).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58);
+    let turns = TURNS.get() ^ bit;
+    TURNS.set(turns);
+    turns & bit != 0
 }
 
 /// [`multiply`] by AMX: a thread splits the rows of a block once, for all the columns that it takes of it.

@@ -75,6 +75,11 @@ impl Panels {
         self.cut.columns(panels)
     }
 
+    /// Where all of it begins.
+    pub fn start(&self) -> *const f32 {
+        self.data
+    }
+
     /// Where a panel with these columns begins, and floats from one k to the next.
     fn place(&self, stored: &Range<usize>) -> (*const f32, usize) {
         let there = self.data.wrapping_add(stored.start * self.stride);
@@ -442,14 +447,21 @@ unsafe fn multiply_panels(block: &Block, a: &ASource, rows: Rows, panels: Range<
     let all = b.cut.stored(panels.clone());
     // A lone tile takes as many panels as its registers hold.
     let alone = rows.lines == 1 && b.cut.most() == kernels.wide_panel && !matches!(a, ASource::Columns { .. });
-    let whole = b.cut.whole().min(panels.end);
-    let mut panel = panels.start;
-    while panel < panels.end {
+    let whole = b.cut.whole();
+    let mut left = panels.clone();
+    while !left.is_empty() {
+        let most = match out.backward {
+            true if left.end > whole => 0,
+            true => left.len(),
+            false => whole.min(left.end).saturating_sub(left.start),
+        };
+        let wide = if alone { kernels.wide(line_rows, most) } else { None };
+        let count = wide.map_or(1, |(count, _)| count);
+        let panel = if out.backward { left.end - count } else { left.start };
+        let next = panel + count;
         let stored = b.cut.stored(panel..panel + 1);
         let mut t = block.tile(&stored);
         let width = kernels.width(stored.len());
-        let wide = if alone { kernels.wide(line_rows, whole.saturating_sub(panel)) } else { None };
-        let next = panel + wide.map_or(1, |(count, _)| count);
         if let Some((count, _)) = wide {
             t.cols = count * b.cut.widest();
         }
@@ -510,6 +522,6 @@ unsafe fn multiply_panels(block: &Block, a: &ASource, rows: Rows, panels: Range<
                 block.activate(&t, mr);
             }
         });
-        panel = next;
+        left = if out.backward { left.start..panel } else { next..left.end };
     }
 }

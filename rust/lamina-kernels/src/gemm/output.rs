@@ -15,6 +15,8 @@ pub(crate) struct Output<'a> {
     pub act: Act,
     /// What will be read after the product.
     pub next: Next,
+    /// Whether panels are taken from the last to the first.
+    pub backward: bool,
     life: PhantomData<&'a mut [f32]>,
 }
 
@@ -68,6 +70,7 @@ impl<'a> Output<'a> {
             residual: pointer(ep.residual),
             act: ep.act,
             next: Next::NONE,
+            backward: false,
             life: PhantomData,
         }
     }
