@@ -95,8 +95,8 @@ impl Panels {
 pub(super) const LINE: usize = 16;
 
 /// Elements of panels that stay in L1 beside a tile's rows, and how many panels these are at most.
-const SMALL_B: usize = 6 << 10;
-const MOST_PANELS: usize = 8;
+const SMALL_B: usize = 80 << 10;
+const MOST_PANELS: usize = 16;
 
 /// The length of the blocks that sums over `k` are cut into. It depends on nothing else: that keeps the
 /// bits of a row the same in every call, and the error of a long sum near that of a blocked one. Blocks are whole tiles of
