@@ -9,19 +9,20 @@
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod block;
-mod cut;
 mod double;
 mod output;
 mod pack;
+mod panels;
 mod small;
 mod then;
 pub(crate) mod tile;
 
-pub(crate) use block::{ASource, Panels, Partial, Rows, Step, k_block, multiply_block, multiply_parts};
-pub(crate) use cut::Cut;
+pub(crate) use block::{ASource, Partial, Rows, Step, k_block, multiply_block, multiply_parts};
 pub use double::gemm_f64;
 pub(crate) use output::Output;
+pub use pack::{B, Packing};
 pub(crate) use pack::{pack_b, pack_b_rows, packed_b_len};
+pub(crate) use panels::{Cut, Panels};
 pub use then::{Operand, gemm_then};
 
 use crate::epilogue::Epilogue;
@@ -89,94 +90,6 @@ impl<'a, T> MatRef<'a, T> {
             self.col_stride,
             self.data.len()
         );
-    }
-}
-
-/// The right operand of [`gemm`].
-#[derive(Clone, Copy, Debug)]
-pub enum B<'a> {
-    /// As `packing` laid it out, which knows its dimensions.
-    Packed {
-        /// Of the same [`Isa`].
-        packing: Packing,
-        /// As many elements as the packing has.
-        data: &'a [f32],
-    },
-    /// As it lies in memory.
-    Plain(MatRef<'a>),
-}
-
-/// How the right operand of a multiply of so many rows is packed: in panels, or in parts for AMX where that pays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Packing {
-    isa: Isa,
-    k: usize,
-    n: usize,
-    cut: Cut,
-    parts: bool,
-}
-
-impl Packing {
-    /// For an A of `m x k` and a B of `k x n`.
-    pub fn new(isa: Isa, m: usize, k: usize, n: usize) -> Self {
-        Packing { isa, k, n, cut: Cut::new(isa, m, n), parts: amx_pays(isa, m, k, n) }
-    }
-
-    /// Whether B is split into parts.
-    pub(crate) fn in_parts(&self) -> bool {
-        self.parts
-    }
-
-    /// A number below four that stands for the layout: what is packed for other numbers of rows may be laid out otherwise.
-    pub fn layout(&self) -> u64 {
-        if self.parts { 0 } else { self.cut.most() as u64 }
-    }
-
-    /// Elements of the packed matrix.
-    pub fn packed_len(&self) -> usize {
-        #[cfg(target_arch = "x86_64")]
-        if self.parts {
-            return amx::parts::len(self.k, self.n);
-        }
-        packed_b_len(self.isa, self.k, self.n)
-    }
-
-    /// Panels of columns that tasks can be cut at.
-    pub(crate) fn count(&self) -> usize {
-        if self.parts { self.n.div_ceil(AMX_PANEL) } else { self.cut.panels() }
-    }
-
-    /// Packs B; panics where a length or a dimension is another one.
-    pub fn pack(&self, b: MatRef, out: &mut [f32]) {
-        assert_eq!((b.rows, b.cols), (self.k, self.n), "B is packed for other dimensions");
-        #[cfg(target_arch = "x86_64")]
-        if self.parts {
-            return amx::parts::pack(b, out);
-        }
-        pack_b(self.isa, self.cut, b, out);
-    }
-
-    /// What was packed, as blocks read it.
-    pub(crate) fn panels(&self, data: &[f32]) -> Panels {
-        #[cfg(target_arch = "x86_64")]
-        if self.parts {
-            return Panels::parts(data, self.k, self.cut);
-        }
-        Panels::packed(data, self.k, self.cut)
-    }
-
-    /// What was packed, as an operand.
-    pub fn operand<'a>(&self, data: &'a [f32]) -> B<'a> {
-        B::Packed { packing: *self, data }
-    }
-}
-
-impl B<'_> {
-    fn dims(&self) -> (usize, usize) {
-        match self {
-            B::Packed { packing, .. } => (packing.k, packing.n),
-            B::Plain(b) => (b.rows, b.cols),
-        }
     }
 }
 
@@ -362,7 +275,11 @@ fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
     }
     let block = (BLOCK_LEN / k_block(k)).clamp(4 * kernels.rows, BLOCK_ROWS) / kernels.rows;
     // Few rows take several panels at once: borders stand between those.
-    let wide = if cut.most() == kernels.wide_panel { kernels.wide(m, panels / threads::num_threads()) } else { None };
+    let wide = if cut.most() == kernels.wide_panel {
+        kernels.wide(m, panels / threads::num_threads())
+    } else {
+        None
+    };
     let unit = wide.map_or(1, |(count, _)| count);
     let units = panels.div_ceil(unit);
     let (row_blocks, mut col_blocks) = grid(tiles, block, units, work, TASKS_EACH, rows_stay(m, k, n));
@@ -372,13 +289,13 @@ fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
         col_blocks = col_blocks.max(panels.div_ceil(BLOCK_PANELS)).min(units);
     }
     let row = |tile| if tile == tiles { m } else { split(m, tiles, tile).0 };
-    // What one row reads may be more than L2 holds: then the end of it is there yet, and is read first.
+    // What few rows read may be more than L2 holds. Then the end of it is there yet, and is read first: every other time each
+    // thread goes through its tasks, and through each of them, from the last to the first.
     let backward = wide.is_some() && turned(start);
-    let mut out = *out;
-    out.backward = backward;
-    let out = &out;
-    let home = col_blocks / threads::num_threads();
-    let mirrored = |t: usize| if backward && home > 0 { t / home * home + home - 1 - t % home } else { t };
+    let out = &Output { backward, ..*out };
+    let threads = threads::num_threads();
+    let home = if col_blocks.is_multiple_of(threads) { col_blocks / threads } else { 1 };
+    let mirrored = |t: usize| t / home * home + home - 1 - t % home;
     // Row blocks run fastest: the panels of a column block stay in the shared cache meanwhile.
     run_task_ranges(work, row_blocks * col_blocks, |some| {
         for (columns, rows) in stretches(row_blocks, some) {
@@ -387,7 +304,8 @@ fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
             for block in cuts(some_tiles, blocks) {
                 let rows = (row(block.start), row(block.end) - row(block.start));
                 for columns in cuts(columns.clone(), if waits || backward { columns.len() } else { 1 }) {
-                    let columns = if backward { mirrored(columns.start)..mirrored(columns.start) + 1 } else { columns };
+                    let first = columns.start;
+                    let columns = if backward { mirrored(first)..mirrored(first) + 1 } else { columns };
                     let units = parts(0..units, col_blocks, columns);
                     let panels = units.start * unit..(units.end * unit).min(panels);
                     row_block(isa, a, &b, ldc, out, rows, panels);
@@ -397,12 +315,13 @@ fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
     });
 }
 
-/// Whether this thread has asked an odd number of times for this key, as good as always.
-fn turned(key: *const f32) -> bool {
+/// Whether this thread has asked an odd number of times for this matrix. Matrices that share a bit disturb each other, which
+/// costs time alone.
+fn turned(matrix: *const f32) -> bool {
     thread_local! {
         static TURNS: Cell<u64> = const { Cell::new(0) };
     }
-    let bit = 1 << ((key as usize >> 6).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58);
+    let bit = 1 << ((matrix as usize >> 6).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58);
     let turns = TURNS.get() ^ bit;
     TURNS.set(turns);
     turns & bit != 0

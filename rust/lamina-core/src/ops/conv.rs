@@ -214,12 +214,9 @@ impl OpDef for Conv {
             let (x, kernel, fused) = (call.input(0), call.input(1), epilogue.kernel(call, 2));
             plan.run(x, kernel, call.output(0), &fused);
         })
-        .pack(
-            1,
-            bytes,
-            pack_key((Role::Output, algorithm, packer.layout()), &g),
-            move |call| packer.pack(call.input(0), call.output(0)),
-        )
+        .pack(1, bytes, pack_key((Role::Output, algorithm, packer.layout()), &g), move |call| {
+            packer.pack(call.input(0), call.output(0))
+        })
     }
 
     fn problems() -> Vec<Problem> {

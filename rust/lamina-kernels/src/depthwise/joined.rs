@@ -132,7 +132,8 @@ impl Joined {
         let rows = (PIXELS / g.ow.max(1)).clamp(1, g.oh.max(1));
         let strip = if after.is_some() { MIDDLE_LEN / (g.ow * g.c).max(1) } else { g.oh };
         let strip = strip.clamp(rows, g.oh.max(rows));
-        let ring = Ring::new(g, if before.is_some() { (rows - 1) * g.stride.0 + extent(g) } else { 0 }, lanes);
+        let ring =
+            Ring::new(g, if before.is_some() { (rows - 1) * g.stride.0 + extent(g) } else { 0 }, lanes);
         let places = after.map_or_else(Vec::new, |after| (0..strip * g.ow).map(|i| i * after.co).collect());
         Joined { isa, before, panels, lanes, rows, strip, ring, places, after: after.copied(), depthwise }
     }
@@ -343,7 +344,9 @@ impl Joined {
         let target = Output::new(out, g.co, false, &Epilogue { residual, ..stage.epilogue });
         let panels = 0..Cut::new(self.isa, 0, g.co).panels();
         // SAFETY: a pixel of the output for each of the middle.
-        unsafe { self.multiply(middle, g, stage.filter, &self.places[..middle.len() / g.c], panels, &target) };
+        unsafe {
+            self.multiply(middle, g, stage.filter, &self.places[..middle.len() / g.c], panels, &target)
+        };
     }
 
     /// Pixels through a pointwise convolution, some panels of its channels, which go to a place for each pixel.

@@ -1,8 +1,8 @@
 //! One block of rows by a range of panels: the loop around the register tiles.
 
+use super::Panels;
 use super::output::Output;
 use super::tile::{Kernel, Kernels, Tile, Width, kernels};
-use super::{AMX_PANEL, Cut, MatRef};
 use crate::epilogue::apply_tile;
 use crate::{Isa, scratch};
 use std::mem::MaybeUninit;
@@ -17,78 +17,6 @@ pub(crate) enum ASource<'a> {
     Rows { table: &'a [*const f32], segs: usize, seg0: usize, off: usize },
     /// Row i of the block is `off + i` elements after each start; `step` elements from one k to the next.
     Columns { starts: &'a [*const f32], step: usize, off: usize },
-}
-
-/// B as the tiles read it.
-#[derive(Clone, Copy)]
-pub(crate) struct Panels {
-    data: *const f32,
-    /// Floats from the first number of one column to that of the next, and from one k to the next where B is not packed.
-    stride: usize,
-    step: usize,
-    /// The last panel, where B is not packed and this one is not whole.
-    tail: *const f32,
-    pub k: usize,
-    pub cut: Cut,
-    /// Whether B is split into parts: then the multiply is AMX's.
-    pub parts: bool,
-    /// Whether B lies where it came from: not packed, but for the last columns.
-    in_place: bool,
-}
-
-// SAFETY: a view of memory that only is read, shared by the tasks of one call.
-unsafe impl Sync for Panels {}
-
-impl Panels {
-    /// `data` is what `pack_b` wrote.
-    pub fn packed(data: &[f32], k: usize, cut: Cut) -> Self {
-        debug_assert_eq!(data.len(), k * cut.stored(0..cut.panels()).len());
-        let data = data.as_ptr();
-        Panels { data, stride: k, step: 0, tail: data, k, cut, parts: false, in_place: false }
-    }
-
-    /// `data` is B in parts for AMX.
-    #[cfg(target_arch = "x86_64")]
-    pub fn parts(data: &[f32], k: usize, cut: Cut) -> Self {
-        debug_assert_eq!(data.len(), super::amx::parts::len(k, cut.n()));
-        let data = data.as_ptr();
-        Panels { data, stride: 0, step: 0, tail: data, k, cut, parts: true, in_place: false }
-    }
-
-    /// Where the parts of a panel of AMX are.
-    #[cfg(target_arch = "x86_64")]
-    pub fn parts_of(&self, panel: usize) -> *const u16 {
-        self.data.wrapping_add(panel * super::amx::parts::len(self.k, AMX_PANEL)).cast()
-    }
-
-    /// A row-major B read where it lies; `tail` holds its packed last panel, where this one ends within a vector.
-    pub fn in_place(b: MatRef, cut: Cut, tail: &[f32]) -> Self {
-        let (data, tail) = (b.data.as_ptr(), tail.as_ptr());
-        Panels { data, stride: 1, step: b.row_stride, tail, k: b.rows, cut, parts: false, in_place: true }
-    }
-
-    /// The columns of some panels: AMX's where B is in parts.
-    pub fn columns(&self, panels: Range<usize>) -> Range<usize> {
-        if self.parts {
-            return panels.start * AMX_PANEL..(panels.end * AMX_PANEL).min(self.cut.n());
-        }
-        self.cut.columns(panels)
-    }
-
-    /// Where all of it begins.
-    pub fn start(&self) -> *const f32 {
-        self.data
-    }
-
-    /// Where a panel with these columns begins, and floats from one k to the next.
-    fn place(&self, stored: &Range<usize>) -> (*const f32, usize) {
-        let there = self.data.wrapping_add(stored.start * self.stride);
-        match self.in_place {
-            true if stored.end > self.cut.n() => (self.tail, stored.len()),
-            true => (there, self.step),
-            false => (there, stored.len()),
-        }
-    }
 }
 
 /// Numbers in a line of the cache.
@@ -446,7 +374,8 @@ unsafe fn multiply_panels(block: &Block, a: &ASource, rows: Rows, panels: Range<
     let line_rows = rows.line();
     let all = b.cut.stored(panels.clone());
     // A lone tile takes as many panels as its registers hold.
-    let alone = rows.lines == 1 && b.cut.most() == kernels.wide_panel && !matches!(a, ASource::Columns { .. });
+    let alone =
+        rows.lines == 1 && b.cut.most() == kernels.wide_panel && !matches!(a, ASource::Columns { .. });
     let whole = b.cut.whole();
     let mut left = panels.clone();
     while !left.is_empty() {
@@ -478,7 +407,8 @@ unsafe fn multiply_panels(block: &Block, a: &ASource, rows: Rows, panels: Range<
         // there are in a panel's row: a tile each fetches one of them.
         let packs = !room.is_empty() && !packed;
         let beside = t.b.wrapping_add(stored.len());
-        let lines = if packs && stored.end + stored.len() <= b.cut.n() { stored.len().div_ceil(LINE) } else { 0 };
+        let lines =
+            if packs && stored.end + stored.len() <= b.cut.n() { stored.len().div_ceil(LINE) } else { 0 };
         // In the first panel, the rows of the next tile are further away than the next panel.
         let fetches_rows = panel == panels.start && step.first && step.last && len * segs > 0;
         let rows_step = match a {

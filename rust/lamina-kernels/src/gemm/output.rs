@@ -17,7 +17,7 @@ pub(crate) struct Output<'a> {
     pub next: Next,
     /// Whether panels are taken from the last to the first.
     pub backward: bool,
-    life: PhantomData<&'a mut [f32]>,
+    pub life: PhantomData<&'a mut [f32]>,
 }
 
 /// Memory that is fetched while a product is computed: regions of as many floats each, of which each tile asks for as much of

@@ -1,11 +1,99 @@
 //! Packing: B into panels that a layer keeps, A into a copy that lives for one block.
 
 use super::tile::kernels;
-use super::{Cut, MatRef};
+use super::{AMX_PANEL, Cut, MatRef, Panels, amx_pays};
 use crate::simd::{Simd, prefetch};
 use crate::threads::{self, SharedMut};
 use crate::{Isa, dispatch};
 use std::ops::Range;
+
+/// The right operand of [`gemm`].
+#[derive(Clone, Copy, Debug)]
+pub enum B<'a> {
+    /// As `packing` laid it out, which knows its dimensions.
+    Packed {
+        /// Of the same [`Isa`].
+        packing: Packing,
+        /// As many elements as the packing has.
+        data: &'a [f32],
+    },
+    /// As it lies in memory.
+    Plain(MatRef<'a>),
+}
+
+/// How the right operand of a multiply of so many rows is packed: in panels, or in parts for AMX where that pays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Packing {
+    pub(super) isa: Isa,
+    k: usize,
+    n: usize,
+    cut: Cut,
+    parts: bool,
+}
+
+impl Packing {
+    /// For an A of `m x k` and a B of `k x n`.
+    pub fn new(isa: Isa, m: usize, k: usize, n: usize) -> Self {
+        Packing { isa, k, n, cut: Cut::new(isa, m, n), parts: amx_pays(isa, m, k, n) }
+    }
+
+    /// Whether B is split into parts.
+    pub(crate) fn in_parts(&self) -> bool {
+        self.parts
+    }
+
+    /// A number below four that stands for the layout: what is packed for other numbers of rows may be laid out otherwise.
+    pub fn layout(&self) -> u64 {
+        if self.parts { 0 } else { self.cut.most() as u64 }
+    }
+
+    /// Elements of the packed matrix.
+    pub fn packed_len(&self) -> usize {
+        #[cfg(target_arch = "x86_64")]
+        if self.parts {
+            return super::amx::parts::len(self.k, self.n);
+        }
+        packed_b_len(self.isa, self.k, self.n)
+    }
+
+    /// Panels of columns that tasks can be cut at.
+    pub(crate) fn count(&self) -> usize {
+        if self.parts { self.n.div_ceil(AMX_PANEL) } else { self.cut.panels() }
+    }
+
+    /// Packs B; panics where a length or a dimension is another one.
+    pub fn pack(&self, b: MatRef, out: &mut [f32]) {
+        assert_eq!((b.rows, b.cols), (self.k, self.n), "B is packed for other dimensions");
+        #[cfg(target_arch = "x86_64")]
+        if self.parts {
+            return super::amx::parts::pack(b, out);
+        }
+        pack_b(self.isa, self.cut, b, out);
+    }
+
+    /// What was packed, as blocks read it.
+    pub(crate) fn panels(&self, data: &[f32]) -> Panels {
+        #[cfg(target_arch = "x86_64")]
+        if self.parts {
+            return Panels::parts(data, self.k, self.cut);
+        }
+        Panels::packed(data, self.k, self.cut)
+    }
+
+    /// What was packed, as an operand.
+    pub fn operand<'a>(&self, data: &'a [f32]) -> B<'a> {
+        B::Packed { packing: *self, data }
+    }
+}
+
+impl B<'_> {
+    pub(super) fn dims(&self) -> (usize, usize) {
+        match self {
+            B::Packed { packing, .. } => (packing.k, packing.n),
+            B::Plain(b) => (b.rows, b.cols),
+        }
+    }
+}
 
 /// The length of a packed `k x n` matrix B, in elements.
 pub fn packed_b_len(isa: Isa, k: usize, n: usize) -> usize {

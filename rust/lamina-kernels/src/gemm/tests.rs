@@ -351,6 +351,32 @@ fn bits_do_not_depend_on_rows_or_threads() {
     }
 }
 
+/// Every other time few rows read a matrix backwards.
+#[test]
+fn bits_do_not_depend_on_how_often() {
+    let _turn = threads::test_lock();
+    for isa in Isa::available() {
+        for (m, k, n) in [(1, 784, 512), (1, 300, 384), (2, 900, 700), (3, 256, 1000), (1, 1500, 777)] {
+            let (a, b) = (values(m * k, 1), values(k * n, 2));
+            let packing = Packing::new(isa, m, k, n);
+            let mut packed = vec![0.0; packing.packed_len()];
+            packing.pack(MatRef::row_major(&b, k, n), &mut packed);
+            let run = |threads: usize| {
+                threads::set_num_threads(threads);
+                let mut c = vec![7.0; m * n];
+                let (a, b) = (MatRef::row_major(&a, m, k), packing.operand(&packed));
+                gemm(isa, a, b, &mut c, n, false, &Epilogue::none());
+                c
+            };
+            let first = run(1);
+            for threads in [1, 2, 2, 3, 3, 5, 5] {
+                assert!(first == run(threads), "{} {m} x {k} x {n} on {threads} threads", isa.name());
+            }
+        }
+    }
+    threads::set_num_threads(0);
+}
+
 #[test]
 #[should_panic(expected = "leaves its slice")]
 fn a_short_slice_is_refused() {

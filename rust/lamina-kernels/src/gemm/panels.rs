@@ -1,6 +1,7 @@
-//! How the columns of B are cut into panels, each as wide as one tile.
+//! How the columns of B are cut into panels, each as wide as one tile, and where these lie.
 
 use super::tile::kernels;
+use super::{AMX_PANEL, MatRef};
 use crate::Isa;
 use std::ops::Range;
 
@@ -75,6 +76,78 @@ impl Cut {
     }
 }
 
+/// B as the tiles read it.
+#[derive(Clone, Copy)]
+pub(crate) struct Panels {
+    data: *const f32,
+    /// Floats from the first number of one column to that of the next, and from one k to the next where B is not packed.
+    pub stride: usize,
+    pub step: usize,
+    /// The last panel, where B is not packed and this one is not whole.
+    tail: *const f32,
+    pub k: usize,
+    pub cut: Cut,
+    /// Whether B is split into parts: then the multiply is AMX's.
+    pub parts: bool,
+    /// Whether B lies where it came from: not packed, but for the last columns.
+    pub in_place: bool,
+}
+
+// SAFETY: a view of memory that only is read, shared by the tasks of one call.
+unsafe impl Sync for Panels {}
+
+impl Panels {
+    /// `data` is what `pack_b` wrote.
+    pub fn packed(data: &[f32], k: usize, cut: Cut) -> Self {
+        debug_assert_eq!(data.len(), k * cut.stored(0..cut.panels()).len());
+        let data = data.as_ptr();
+        Panels { data, stride: k, step: 0, tail: data, k, cut, parts: false, in_place: false }
+    }
+
+    /// `data` is B in parts for AMX.
+    #[cfg(target_arch = "x86_64")]
+    pub fn parts(data: &[f32], k: usize, cut: Cut) -> Self {
+        debug_assert_eq!(data.len(), super::amx::parts::len(k, cut.n()));
+        let data = data.as_ptr();
+        Panels { data, stride: 0, step: 0, tail: data, k, cut, parts: true, in_place: false }
+    }
+
+    /// Where the parts of a panel of AMX are.
+    #[cfg(target_arch = "x86_64")]
+    pub fn parts_of(&self, panel: usize) -> *const u16 {
+        self.data.wrapping_add(panel * super::amx::parts::len(self.k, AMX_PANEL)).cast()
+    }
+
+    /// A row-major B read where it lies; `tail` holds its packed last panel, where this one ends within a vector.
+    pub fn in_place(b: MatRef, cut: Cut, tail: &[f32]) -> Self {
+        let (data, tail) = (b.data.as_ptr(), tail.as_ptr());
+        Panels { data, stride: 1, step: b.row_stride, tail, k: b.rows, cut, parts: false, in_place: true }
+    }
+
+    /// The columns of some panels: AMX's where B is in parts.
+    pub fn columns(&self, panels: Range<usize>) -> Range<usize> {
+        if self.parts {
+            return panels.start * AMX_PANEL..(panels.end * AMX_PANEL).min(self.cut.n());
+        }
+        self.cut.columns(panels)
+    }
+
+    /// Where all of it begins.
+    pub fn start(&self) -> *const f32 {
+        self.data
+    }
+
+    /// Where a panel with these columns begins, and floats from one k to the next.
+    pub fn place(&self, stored: &Range<usize>) -> (*const f32, usize) {
+        let there = self.data.wrapping_add(stored.start * self.stride);
+        match self.in_place {
+            true if stored.end > self.cut.n() => (self.tail, stored.len()),
+            true => (there, self.step),
+            false => (there, stored.len()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,7 +171,10 @@ mod tests {
                         assert!(!lone || cut.most() < 3, "{cut:?}");
                         at = columns.end;
                     }
-                    assert_eq!((at, cut.stored(panels..panels)), (n, cut.stored(0..panels).end..cut.stored(0..panels).end));
+                    assert_eq!(
+                        (at, cut.stored(panels..panels)),
+                        (n, cut.stored(0..panels).end..cut.stored(0..panels).end)
+                    );
                     assert_eq!(cut.broken().is_empty(), n.is_multiple_of(lanes), "{cut:?}");
                 }
             }
