@@ -7,7 +7,7 @@ use crate::threads::{self, SharedMut};
 use crate::{Isa, dispatch};
 use std::ops::Range;
 
-/// The right operand of [`gemm`].
+/// The right operand of [`gemm`](super::gemm).
 #[derive(Clone, Copy, Debug)]
 pub enum B<'a> {
     /// As `packing` laid it out, which knows its dimensions.
