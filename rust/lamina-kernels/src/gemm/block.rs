@@ -22,7 +22,7 @@ pub(crate) enum ASource<'a> {
 /// Numbers in a line of the cache.
 pub(super) const LINE: usize = 16;
 
-/// Elements of panels that stay in L1 beside a tile's rows, and how many panels these are at most.
+/// Elements of panels that stay in L2 beside a tile's rows, and how many panels these are at most.
 const SMALL_B: usize = 80 << 10;
 const MOST_PANELS: usize = 16;
 
@@ -303,7 +303,7 @@ unsafe fn multiply(block: &Block, a: &ASource, rows: Rows, panels: Range<usize>)
         return;
     }
     let several = rows.lines * rows.count(block.kernels.height(cut.widest())) > 1;
-    // Strips that several tiles read where they lie are packed by the first of them.
+    // A panel that several tiles read where it lies is packed by the first of them.
     let packs = b.in_place && several && matches!(a, ASource::Lines { .. });
     let k = step.segs * step.len;
     let small = k > 0 && panels.len() * cut.widest() * k <= SMALL_B;
@@ -321,7 +321,7 @@ unsafe fn multiply(block: &Block, a: &ASource, rows: Rows, panels: Range<usize>)
     }
 }
 
-/// Tile by tile of rows, each by all panels, which stay in L1: A is read once, and C written from front to back.
+/// Tile by tile of rows, each by all panels, which stay in L2: A is read once, and C written from front to back.
 ///
 /// # Safety
 /// As for [`multiply_block`]; k is not zero, and there are at most [`MOST_PANELS`] panels.
