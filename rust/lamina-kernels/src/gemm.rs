@@ -174,11 +174,11 @@ fn product(isa: Isa, a: MatRef, b: B, ldc: usize, out: &Output) {
                     if m <= kernels.rows {
                         multiply(isa, a, panels, ldc, out);
                     } else {
-                        strips(isa, a, &Right::Panels(panels), cut, ldc, out);
+                        strips(isa, a, &Right::Panels(panels), ldc, out);
                     }
                 });
             } else if m <= STRIP_ROWS {
-                strips(isa, a, &Right::Plain(b), cut, ldc, out);
+                strips(isa, a, &Right::Plain(b, cut), ldc, out);
             } else {
                 let packing = Packing::new(isa, m, k, n);
                 scratch::with(packing.packed_len(), |packed: &mut [f32]| {
@@ -275,11 +275,7 @@ fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
     }
     let block = (BLOCK_LEN / k_block(k)).clamp(4 * kernels.rows, BLOCK_ROWS) / kernels.rows;
     // Few rows take several panels at once: borders stand between those.
-    let wide = if cut.most() == kernels.wide_panel {
-        kernels.wide(m, panels / threads::num_threads())
-    } else {
-        None
-    };
+    let wide = kernels.wide(&cut, m, panels / threads::num_threads());
     let unit = wide.map_or(1, |(count, _)| count);
     let units = panels.div_ceil(unit);
     let (row_blocks, mut col_blocks) = grid(tiles, block, units, work, TASKS_EACH, rows_stay(m, k, n));
@@ -292,7 +288,7 @@ fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
     // What few rows read may be more than L2 holds. Then the end of it is there yet, and is read first: every other time each
     // thread goes through its tasks, and through each of them, from the last to the first.
     let backward = wide.is_some() && turned(start);
-    let out = &Output { backward, ..*out };
+    let out = &out.backward(backward);
     let threads = threads::num_threads();
     let home = if col_blocks.is_multiple_of(threads) { col_blocks / threads } else { 1 };
     let mirrored = |t: usize| t / home * home + home - 1 - t % home;
@@ -364,7 +360,8 @@ fn multiply_by_parts(isa: Isa, a: MatRef, b: &Panels, ldc: usize, out: &Output) 
 }
 
 /// All rows by strips of columns, each of which its task packs: at once, or where B can be read in place panel by panel.
-fn strips(isa: Isa, a: MatRef, b: &Right, cut: Cut, ldc: usize, out: &Output) {
+fn strips(isa: Isa, a: MatRef, b: &Right, ldc: usize, out: &Output) {
+    let cut = b.cut();
     let panels = cut.panels();
     let work = work_ns(a.rows, cut.n(), b.k());
     let want = (work / CHUNK_NS).clamp(1, 2 * threads::num_threads());
@@ -374,12 +371,13 @@ fn strips(isa: Isa, a: MatRef, b: &Right, cut: Cut, ldc: usize, out: &Output) {
         let strip = part(0..panels, parts, t);
         match b {
             Right::Panels(_) => row_block(isa, a, b, ldc, out, rows, strip),
-            Right::Plain(b) => {
-                let Range { start: first, end } = cut.columns(strip.clone());
+            Right::Plain(b, _) => {
+                let Range { start: first, end } = cut.columns(strip);
                 let cols = end - first;
                 let data = &b.data[(first * b.col_stride).min(b.data.len())..];
-                let (b, out) = (Right::Plain(MatRef { data, cols, ..*b }), out.columns(first, cols));
-                row_block(isa, a, &b, ldc, &out, rows, 0..strip.len());
+                let cut = Cut::new(isa, a.rows, cols);
+                let (b, out) = (Right::Plain(MatRef { data, cols, ..*b }, cut), out.columns(first, cols));
+                row_block(isa, a, &b, ldc, &out, rows, 0..cut.panels());
             }
         }
     };
@@ -389,22 +387,21 @@ fn strips(isa: Isa, a: MatRef, b: &Right, cut: Cut, ldc: usize, out: &Output) {
 /// The right operand of a block: in panels, or to be packed step by step.
 enum Right<'a> {
     Panels(Panels),
-    Plain(MatRef<'a>),
+    Plain(MatRef<'a>, Cut),
 }
 
 impl Right<'_> {
     fn k(&self) -> usize {
         match self {
             Right::Panels(panels) => panels.k,
-            Right::Plain(b) => b.rows,
+            Right::Plain(b, _) => b.rows,
         }
     }
 
-    /// The columns of some panels.
-    fn columns(&self, isa: Isa, panels: Range<usize>) -> Range<usize> {
+    fn cut(&self) -> Cut {
         match self {
-            Right::Panels(b) => b.columns(panels),
-            Right::Plain(b) => Cut::new(isa, 0, b.cols).columns(panels),
+            Right::Panels(panels) => panels.cut,
+            Right::Plain(_, cut) => *cut,
         }
     }
 
@@ -412,12 +409,11 @@ impl Right<'_> {
     fn step<R>(&self, isa: Isa, k0: usize, len: usize, body: impl FnOnce(&Panels, usize) -> R) -> R {
         match self {
             Right::Panels(panels) => body(panels, k0),
-            Right::Plain(b) => {
+            Right::Plain(b, cut) => {
                 let data = &b.data[(k0 * b.row_stride).min(b.data.len())..];
-                let cut = Cut::new(isa, 0, b.cols);
                 scratch::with(packed_b_len(isa, len, b.cols), |packed: &mut [f32]| {
-                    pack_b(isa, cut, MatRef { data, rows: len, ..*b }, packed);
-                    body(&Panels::packed(packed, len, cut), 0)
+                    pack_b(isa, *cut, MatRef { data, rows: len, ..*b }, packed);
+                    body(&Panels::packed(packed, len, *cut), 0)
                 })
             }
         }
@@ -480,7 +476,7 @@ fn row_block(
     // Elements a multiple of 4 KiB apart fall into one place of L1, which holds only a dozen lines.
     let far = a.row_stride.max(a.col_stride).is_multiple_of(1024);
     let alias = far && rows > kernels(isa).rows && panels.len() >= 6;
-    Partial::with(steps, rows, b.columns(isa, panels.clone()), |partial| {
+    Partial::with(steps, rows, b.cut().columns(panels.clone()), |partial| {
         if strided || alias {
             scratch::with(rows * row_len, |packed: &mut [f32]| multiply(packed, partial));
         } else {

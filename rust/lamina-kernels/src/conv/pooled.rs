@@ -38,6 +38,11 @@ impl PooledConv {
         PooledConv { isa, conv: ConvForward::new(isa, conv), pool: *pool }
     }
 
+    /// As [`ConvForward::layout`].
+    pub fn layout(&self) -> u64 {
+        self.conv.layout()
+    }
+
     /// Elements of the packed filter.
     pub fn packed_len(&self) -> usize {
         self.conv.packed_len()

@@ -9,9 +9,7 @@
 use super::{DepthwiseForward, multiplier};
 use crate::conv::{Conv2d, Indirect, Lattice, window::Image};
 use crate::epilogue::Epilogue;
-use crate::gemm::{
-    ASource, Cut, MatRef, Output, Panels, Rows, Step, k_block, multiply_block, pack_b, packed_b_len,
-};
+use crate::gemm::{ASource, Cut, MatRef, Output, Packing, Rows, Step, k_block, multiply_block};
 use crate::partition::{parts, stretches};
 use crate::threads::{self, SharedMut};
 use crate::{Isa, scratch};
@@ -138,9 +136,19 @@ impl Joined {
         Joined { isa, before, panels, lanes, rows, strip, ring, places, after: after.copied(), depthwise }
     }
 
+    /// How the filter of the first or of the last convolution is packed: as for any number of pixels.
+    fn packing(&self, g: &Conv2d) -> Packing {
+        Packing::new(self.isa, 0, g.kh * g.kw * g.c, g.co)
+    }
+
+    /// As [`ConvForward::layout`](crate::conv::ConvForward::layout), of the first and of the last filter.
+    pub fn layout(&self) -> u64 {
+        self.packing(&self.depthwise.geometry).layout()
+    }
+
     /// Elements of the packed filters of the first and of the last convolution; zero for one that is not there.
     pub fn packed_len(&self) -> (usize, usize) {
-        let len = |g: &Conv2d| packed_b_len(self.isa, g.kh * g.kw * g.c, g.co);
+        let len = |g: &Conv2d| self.packing(g).packed_len();
         (self.before.as_ref().map_or(0, |b| len(&b.geometry)), self.after.as_ref().map_or(0, len))
     }
 
@@ -157,8 +165,7 @@ impl Joined {
     fn pack(&self, g: Option<&Conv2d>, filter: &[f32], out: &mut [f32]) {
         let g = g.expect("only a convolution that is there has a filter");
         assert_eq!(filter.len(), g.filter_len(), "the filter has kh * kw * c * co elements");
-        let b = MatRef::row_major(filter, g.kh * g.kw * g.c, g.co);
-        pack_b(self.isa, Cut::new(self.isa, 0, g.co), b, out);
+        self.packing(g).pack(MatRef::row_major(filter, g.kh * g.kw * g.c, g.co), out);
     }
 
     /// Computes `y`, the last convolution's `[n, oh, ow, co]`, from `x`, the first one's `[n, h, w, c]`. Panics on other
@@ -342,7 +349,7 @@ impl Joined {
         // SAFETY: rows of the output are this task's.
         let out = unsafe { y.slice(start, len) };
         let target = Output::new(out, g.co, false, &Epilogue { residual, ..stage.epilogue });
-        let panels = 0..Cut::new(self.isa, 0, g.co).panels();
+        let panels = 0..self.packing(g).count();
         // SAFETY: a pixel of the output for each of the middle.
         unsafe {
             self.multiply(middle, g, stage.filter, &self.places[..middle.len() / g.c], panels, &target)
@@ -366,7 +373,7 @@ impl Joined {
         let source = ASource::Lines { starts: &[x.as_ptr()], segs: 1, seg0: 0, off: 0, stride: g.c };
         let rows = Rows { offsets: places, lines: 1 };
         let step = Step { k0: 0, segs: 1, len: g.c, first: true, last: true };
-        let b = Panels::packed(packed, g.c, Cut::new(self.isa, 0, g.co));
+        let b = self.packing(g).panels(packed);
         // SAFETY: x has `c` elements for each pixel; the caller's contract.
         unsafe { multiply_block(self.isa, &source, rows, &b, step, panels, out, None) };
     }

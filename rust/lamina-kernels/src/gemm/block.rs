@@ -374,8 +374,7 @@ unsafe fn multiply_panels(block: &Block, a: &ASource, rows: Rows, panels: Range<
     let line_rows = rows.line();
     let all = b.cut.stored(panels.clone());
     // A lone tile takes as many panels as its registers hold.
-    let alone =
-        rows.lines == 1 && b.cut.most() == kernels.wide_panel && !matches!(a, ASource::Columns { .. });
+    let alone = rows.lines == 1 && !matches!(a, ASource::Columns { .. });
     let whole = b.cut.whole();
     let mut left = panels.clone();
     while !left.is_empty() {
@@ -384,7 +383,7 @@ unsafe fn multiply_panels(block: &Block, a: &ASource, rows: Rows, panels: Range<
             true => left.len(),
             false => whole.min(left.end).saturating_sub(left.start),
         };
-        let wide = if alone { kernels.wide(line_rows, most) } else { None };
+        let wide = if alone { kernels.wide(&b.cut, line_rows, most) } else { None };
         let count = wide.map_or(1, |(count, _)| count);
         let panel = if out.backward { left.end - count } else { left.start };
         let next = panel + count;

@@ -17,7 +17,7 @@ pub(crate) struct Output<'a> {
     pub next: Next,
     /// Whether panels are taken from the last to the first.
     pub backward: bool,
-    pub life: PhantomData<&'a mut [f32]>,
+    life: PhantomData<&'a mut [f32]>,
 }
 
 /// Memory that is fetched while a product is computed: regions of as many floats each, of which each tile asks for as much of
@@ -73,6 +73,11 @@ impl<'a> Output<'a> {
             backward: false,
             life: PhantomData,
         }
+    }
+
+    /// With panels from the last to the first, or not.
+    pub fn backward(&self, backward: bool) -> Self {
+        Output { backward, ..*self }
     }
 
     /// The `cols` columns from `first` on.

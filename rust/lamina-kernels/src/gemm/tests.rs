@@ -377,6 +377,26 @@ fn bits_do_not_depend_on_how_often() {
     threads::set_num_threads(0);
 }
 
+/// A B that is packed on the way is cut by whoever packs it and by whoever reads it alike.
+#[test]
+fn few_rows_by_a_transposed_matrix() {
+    for isa in Isa::available() {
+        for m in 1..=4 {
+            for n in (8..200).step_by(8) {
+                let (k, a, b) = (9, values(9 * m, 1), values(9 * n, 2));
+                let mut c = vec![7.0; m * n];
+                let (a, b) = (MatRef::transposed(&a, m, k), MatRef::transposed(&b, k, n));
+                gemm(isa, a, B::Plain(b), &mut c, n, false, &Epilogue::none());
+                for (i, &c) in c.iter().enumerate() {
+                    let at = |p: usize| a.data[p * m + i / n] * b.data[i % n * k + p];
+                    let wanted: f32 = (0..k).map(at).sum();
+                    assert!((c - wanted).abs() < 1e-5, "{} {m} x {n} at {i}: {c} for {wanted}", isa.name());
+                }
+            }
+        }
+    }
+}
+
 #[test]
 #[should_panic(expected = "leaves its slice")]
 fn a_short_slice_is_refused() {

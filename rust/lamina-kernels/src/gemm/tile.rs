@@ -11,6 +11,7 @@
 
 #![allow(clippy::needless_range_loop)] // registers are arrays, indexed in step
 
+use super::Cut;
 use crate::Isa;
 use crate::isa::Level;
 use crate::simd::{Scalar, Simd, prefetch};
@@ -96,8 +97,11 @@ impl Kernels {
         self.width(stored).by_rows.len()
     }
 
-    /// The most of `panels` panels of `wide_panel` vectors that fit in registers with `rows` rows, and the kernel.
-    pub fn wide(&self, rows: usize, panels: usize) -> Option<(usize, Kernel)> {
+    /// The most of `panels` panels of a cut that fit in registers with `rows` rows, and the kernel.
+    pub fn wide(&self, cut: &Cut, rows: usize, panels: usize) -> Option<(usize, Kernel)> {
+        if cut.most() != self.wide_panel {
+            return None;
+        }
         let fits = |&(count, list): &(usize, &[Kernel])| {
             Some((count, *list.get(rows.wrapping_sub(1))?)).filter(|_| count <= panels)
         };

@@ -114,7 +114,8 @@ impl OpDef for JoinedConv {
         let plan = Joined::new(isa, g.before.as_ref(), &g.conv, g.after.as_ref());
         let packers = [plan.clone(), plan.clone()];
         let (bytes_before, bytes_after) = plan.packed_len();
-        let key = |g: &Conv2d| pack_key((Role::Output, Algorithm::Direct, false), g);
+        let layout = plan.layout();
+        let key = |g: &Conv2d| pack_key((Role::Output, Algorithm::Direct, layout), g);
         let operations = g.all().map(flops).sum();
         let mut lowering = Lowering::kernel(self.name(), operations, move |call| {
             let (mut kernel, mut operand) = (1, count);

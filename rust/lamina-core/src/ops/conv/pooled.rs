@@ -65,7 +65,8 @@ impl OpDef for PooledConv {
         let (g, pool) = geometries.expect("the shape rule was asked before");
         let plan = Kernel::new(cx.isa, &g, &pool);
         let packer = plan.clone();
-        let (bytes, key) = (plan.packed_len() * 4, pack_key((Role::Output, Algorithm::Direct, false), &g));
+        let (bytes, key) =
+            (plan.packed_len() * 4, pack_key((Role::Output, Algorithm::Direct, plan.layout()), &g));
         Lowering::kernel(self.name(), flops(&g), move |call| {
             let (x, packed, fused) = (call.input(0), call.input(1), epilogue.kernel(call, 2));
             plan.run(x, packed, call.output(0), &fused);
