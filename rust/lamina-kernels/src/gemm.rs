@@ -28,7 +28,7 @@ pub use then::{Operand, gemm_then};
 use crate::epilogue::Epilogue;
 use crate::isa::Level;
 use crate::partition::{cuts, part, parts, stretches};
-use crate::simd::prefetch;
+use crate::simd::{LINE, prefetch};
 use crate::threads;
 use crate::{Isa, scratch};
 use std::cell::Cell;
@@ -440,7 +440,7 @@ fn row_block(
     if rows == 1 && a.col_stride == 1 {
         // Likely written by another core: all its lines are asked for at once.
         let row = a.data.as_ptr().wrapping_add(row0 * a.row_stride);
-        (0..k).step_by(block::LINE).for_each(|i| prefetch(row.wrapping_add(i)));
+        (0..k).step_by(LINE).for_each(|i| prefetch(row.wrapping_add(i)));
     }
     let steps = k.div_ceil(block).max(1);
     let row_len = block.next_multiple_of(16) + 16;

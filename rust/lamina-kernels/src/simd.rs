@@ -108,6 +108,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn max_lane(self, a: Self::V) -> f32;
 }
 
+/// Numbers in a line of the cache.
+pub(crate) const LINE: usize = 16;
+
 /// Asks for the cache line at `p`, which may be anywhere, where the machine has an instruction for that.
 #[inline(always)]
 pub(crate) fn prefetch(p: *const f32) {

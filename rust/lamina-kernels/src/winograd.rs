@@ -37,6 +37,7 @@ use crate::conv::Conv2d;
 use crate::epilogue::{Epilogue, apply_tile};
 use crate::gemm::tile::{Tile, kernels, split};
 use crate::gemm::{Cut, Output, packed_b_len};
+use crate::simd::LINE;
 use crate::threads::SharedMut;
 use crate::{Isa, scratch, threads};
 use std::ops::Range;
@@ -219,18 +220,23 @@ impl Winograd {
         let work = self.positions() * tiles * self.g.c * self.g.co / 64;
         let threads = threads::num_threads();
         let want = (work / TASK_NS).min(4 * threads);
-        if threads == 1 || want < 2 || blocks >= want {
+        if threads == 1 || want < 2 {
             return (blocks, 1);
         }
-        // Blocks of about two tiles of registers, as many for each thread, are done in one go; smaller ones where the
-        // filters that each reads are few.
+        // As many blocks for each thread.
+        let whole = if blocks > 1 { blocks.next_multiple_of(threads) } else { blocks };
+        if blocks >= want {
+            return (whole, 1);
+        }
+        // Blocks of about two tiles of registers are done in one go; smaller ones where the filters that each reads are
+        // few.
         let even = |rows: usize| (tiles / rows).min(want) / threads * threads;
         let (tall, low) = (even(2 * kernels(self.isa).rows - 4), even(kernels(self.isa).rows + 2));
         if tall >= 2 * threads {
-            return (tall.max(blocks), 1);
+            return (tall.max(whole), 1);
         }
         if low >= threads && self.packed_len() <= FEW_FILTERS {
-            return (low.max(blocks), 1);
+            return (low.max(whole), 1);
         }
         // No more than two threads transform the same tiles, where there are enough of them.
         let blocks = blocks.max((threads / 2).min(tiles / 8));
@@ -287,6 +293,7 @@ impl Winograd {
                                 // The tiles fetch the next position's filters together.
                                 ahead: next.wrapping_add(i * c * width / heights),
                                 ahead_step: width / heights,
+                                ahead_all: width / heights > LINE,
                                 packed: std::ptr::null_mut(),
                                 panel_stride: 0,
                                 c: m[position * sums.position..].as_mut_ptr(),

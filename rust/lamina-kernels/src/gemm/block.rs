@@ -4,6 +4,7 @@ use super::Panels;
 use super::output::Output;
 use super::tile::{Kernel, Kernels, Tile, Width, kernels};
 use crate::epilogue::apply_tile;
+use crate::simd::LINE;
 use crate::{Isa, scratch};
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -18,9 +19,6 @@ pub(crate) enum ASource<'a> {
     /// Row i of the block is `off + i` elements after each start; `step` elements from one k to the next.
     Columns { starts: &'a [*const f32], step: usize, off: usize },
 }
-
-/// Numbers in a line of the cache.
-pub(super) const LINE: usize = 16;
 
 /// Elements of panels that stay in L2 beside a tile's rows, and how many panels these are at most.
 const SMALL_B: usize = 80 << 10;
@@ -153,6 +151,7 @@ impl<'a> Block<'a> {
             b_step,
             ahead: std::ptr::null(),
             ahead_step: 0,
+            ahead_all: false,
             packed: std::ptr::null_mut(),
             panel_stride: b.cut.widest() * b.stride,
             c: self.to.0.wrapping_add(col),
@@ -402,14 +401,15 @@ unsafe fn multiply_panels(block: &Block, a: &ASource, rows: Rows, panels: Range<
         let share = if fetch { t.b_step * len * segs / count } else { 0 };
         t.ahead = t.b.wrapping_add(if fetch { t.b_step * b.k } else { 0 });
         t.ahead_step = if fetch { t.b_step / count } else { 0 };
+        t.ahead_all = t.ahead_step > LINE;
         // Rows that lie where they came from are packed by the first tile; then the next panel is as many lines per k as
         // there are in a panel's row: a tile each fetches one of them.
         let packs = !room.is_empty() && !packed;
         let beside = t.b.wrapping_add(stored.len());
         let lines =
             if packs && stored.end + stored.len() <= b.cut.n() { stored.len().div_ceil(LINE) } else { 0 };
-        // In the first panel, the rows of the next tile are further away than the next panel.
-        let fetches_rows = panel == panels.start && step.first && step.last && len * segs > 0;
+        // In the first panel, the rows of the next tile, if there is one, are further away than the next panel.
+        let fetches_rows = panel == panels.start && step.first && step.last && len * segs > 0 && count > 1;
         let rows_step = match a {
             ASource::Lines { stride, .. } if fetches_rows => {
                 Some((line_rows.div_ceil(tiles) * stride / (len * segs)).min(LINE))
@@ -427,18 +427,18 @@ unsafe fn multiply_panels(block: &Block, a: &ASource, rows: Rows, panels: Range<
             }
             kernel = wide.map_or(kernel, |(_, kernel)| kernel);
             if i < lines {
-                (t.ahead, t.ahead_step) = (beside.wrapping_add(i * LINE), b.step);
+                (t.ahead, t.ahead_step, t.ahead_all) = (beside.wrapping_add(i * LINE), b.step, count < lines);
             } else if packs {
-                t.ahead_step = 0;
+                (t.ahead_step, t.ahead_all) = (0, false);
             } else if let (ASource::Lines { stride, .. }, Some(rows_step)) = (a, rows_step) {
                 // SAFETY: the caller's contract.
                 t.ahead = unsafe { *t.a }.wrapping_add(t.a_off + mr * stride);
-                t.ahead_step = rows_step;
+                (t.ahead_step, t.ahead_all) = (rows_step, false);
             }
             let part = (stored.start - all.start) * count + i * stored.len();
             if let Some(next) = out.next.share(part, all.len() * count) {
                 // A packed B is near already.
-                (t.ahead, t.ahead_step) = (next, LINE);
+                (t.ahead, t.ahead_step, t.ahead_all) = (next, LINE, false);
             }
             // SAFETY: `kernels(isa)` holds only kernels that isa proves; pointers by the caller's contract.
             unsafe {

@@ -14,7 +14,7 @@
 use super::Cut;
 use crate::Isa;
 use crate::isa::Level;
-use crate::simd::{Scalar, Simd, prefetch};
+use crate::simd::{LINE, Scalar, Simd, prefetch};
 
 /// What one call of a [`Kernel`] computes: `C (+)= A B`, then the epilogue.
 pub(crate) struct Tile {
@@ -35,9 +35,11 @@ pub(crate) struct Tile {
     pub b_step: usize,
     /// Wide kernels read several panels, this many floats apart.
     pub panel_stride: usize,
-    /// What is read next: brought into L2 meanwhile, a line per k, so many floats apart.
+    /// What is read next: brought into L2 meanwhile, a line per k, so many floats apart, or where `ahead_all` as many lines
+    /// as a row of the panel has.
     pub ahead: *const f32,
     pub ahead_step: usize,
+    pub ahead_all: bool,
     /// Packing kernels only: where the panel is packed as it is read.
     pub packed: *mut f32,
     /// Row i of the output starts at `c + offsets[i]`; `cols` of its elements are written.
@@ -209,11 +211,37 @@ unsafe fn tile<
             };
         }
         // Few rows read B as fast as it comes anyway.
+        let all = NV * S::LANES > LINE && t.ahead_all;
         macro_rules! fetch {
-            () => {
-                if MR >= 4 {
+            ($all:expr) => {
+                if MR >= 4 + NV / 3 {
                     prefetch(ahead);
+                    if $all {
+                        for line in 1..(NV * S::LANES).div_ceil(LINE) {
+                            prefetch(ahead.wrapping_add(line * LINE));
+                        }
+                    }
                     ahead = ahead.wrapping_add(t.ahead_step);
+                }
+            };
+        }
+        // Rows a stride apart, two k at a time.
+        macro_rules! strided {
+            ($rows:ident, $all:literal) => {
+                let mut left = t.len;
+                while left > 1 {
+                    let places = $rows.places();
+                    fetch!($all);
+                    multiply!(|i: usize| places[i]);
+                    fetch!($all);
+                    multiply!(|i: usize| places[i].wrapping_add(1));
+                    $rows.advance(2);
+                    left -= 2;
+                }
+                if left > 0 {
+                    let places = $rows.places();
+                    fetch!($all);
+                    multiply!(|i: usize| places[i]);
                 }
             };
         }
@@ -221,7 +249,7 @@ unsafe fn tile<
             if !ROWS {
                 let mut column = (*t.a.add(seg)).add(t.a_off);
                 for _ in 0..t.len {
-                    fetch!();
+                    fetch!(all);
                     multiply!(|i| column.add(i));
                     column = column.add(t.a_step);
                 }
@@ -231,26 +259,16 @@ unsafe fn tile<
                     row.wrapping_add(t.a_off + i * t.row_stride)
                 });
                 for p in 0..t.len {
-                    fetch!();
+                    fetch!(all);
                     multiply!(|i: usize| rows[i].wrapping_add(p));
                 }
             } else {
                 const { assert!(MR <= Strided::ROWS) };
                 let mut rows = Strided::new((*t.a.add(seg)).add(t.a_off), t.row_stride);
-                let mut left = t.len;
-                while left > 1 {
-                    let places = rows.places();
-                    fetch!();
-                    multiply!(|i: usize| places[i]);
-                    fetch!();
-                    multiply!(|i: usize| places[i].wrapping_add(1));
-                    rows.advance(2);
-                    left -= 2;
-                }
-                if left > 0 {
-                    let places = rows.places();
-                    fetch!();
-                    multiply!(|i: usize| places[i]);
+                if all {
+                    strided!(rows, true);
+                } else {
+                    strided!(rows, false);
                 }
             }
         }
