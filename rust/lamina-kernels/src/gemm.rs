@@ -120,7 +120,7 @@ const AMX_CHUNKS: usize = 8;
 const WAKE_NS: usize = 20_000;
 
 /// Nanoseconds of a task at least, and of one that packs or splits an operand for itself.
-const TASK_NS: usize = 5_000;
+pub(crate) const TASK_NS: usize = 5_000;
 const CHUNK_NS: usize = 10_000;
 
 /// `C = act(A B + bias + residual)`, or `act(C + A B + ...)` where `accumulate`.

@@ -5,8 +5,10 @@
 //! child makes its own. A call allocates nothing: it lends the workers a pointer to its own stack, wakes
 //! them, takes part in the work, and waits.
 
+mod distance;
 mod pool;
 
+pub(crate) use distance::sharing_pays;
 use pool::{Pool, Take, Tasks};
 use std::cell::Cell;
 use std::ops::Range;
@@ -111,6 +113,7 @@ fn run_on(slot: &mut Slot, threads: usize, tasks: usize, task: &(dyn Fn(Range<us
         slot.take().into_iter().for_each(Pool::stop);
     }
     let pool = slot.get_or_insert_with(|| Pool::new(threads));
+    distance::measure_now_and_then(pool);
     let outcome = pool.run(tasks, task);
     if !outcome.all_came && !pool.is_ours() {
         **slot = None;

@@ -52,7 +52,7 @@ const fn block_tiles(positions: usize) -> usize {
 }
 
 /// Tasks are cut down to about this much work.
-const TASK_NS: usize = 10_000;
+const BLOCK_NS: usize = 10_000;
 
 /// Elements of transformed filters that are quickly read again.
 const FEW_FILTERS: usize = 64 << 10;
@@ -217,12 +217,15 @@ impl Winograd {
     /// threads, as bits do not depend on it.
     fn tasks(&self, tiles: usize, panels: usize) -> (usize, usize) {
         let blocks = tiles.div_ceil(block_tiles(self.positions()));
-        let work = self.positions() * tiles * self.g.c * self.g.co / 64;
+        let Conv2d { c, co, .. } = self.g;
+        let moved = self.positions() * tiles * (c + co);
+        let work =
+            self.positions() * tiles * (c + TILE_STEPS) * co / 64 + (TRANSFORM_NS * moved as f64) as usize;
         let threads = threads::num_threads();
-        let want = (work / TASK_NS).min(4 * threads);
-        if threads == 1 || want < 2 {
+        if threads == 1 || !threads::sharing_pays(work, self.g.x_len() + self.g.y_len()) {
             return (blocks, 1);
         }
+        let want = (work / BLOCK_NS).clamp(2, 4 * threads);
         // As many blocks for each thread.
         let whole = if blocks > 1 { blocks.next_multiple_of(threads) } else { blocks };
         if blocks >= want {

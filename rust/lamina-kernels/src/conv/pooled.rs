@@ -2,15 +2,18 @@
 
 use super::{Conv2d, ConvForward, Kind};
 use crate::epilogue::Epilogue;
-use crate::gemm::{Output, TASKS_EACH, grid, run_task_ranges, work_ns};
+use crate::gemm::{Output, TASK_NS, TASKS_EACH, work_ns};
 use crate::partition::parts;
 use crate::pool::{Pool2d, max_pool};
-use crate::threads::SharedMut;
+use crate::threads::{self, SharedMut};
 use crate::{Isa, scratch};
 use std::ops::Range;
 
 /// Elements of the convolution's result that are computed before they are pooled, where one row of windows has not more.
 const MIDDLE_LEN: usize = 6 << 10;
+
+/// Taps that take as long as the start and end of a tile's sums and their pooling.
+const POOL_STEPS: usize = 16;
 
 /// `max_pool(act(x * filter + bias))` by windows that touch each other, planned for two geometries.
 #[derive(Clone, Debug)]
@@ -69,11 +72,13 @@ impl PooledConv {
         }
         let line = g.ow * g.co;
         let each = (MIDDLE_LEN / (pool.kh * line)).clamp(1, pool.oh);
-        let work = work_ns(g.n * g.oh * g.ow, g.co, g.kh * g.kw * g.c);
-        let (tasks, _) = grid(rows, rows, 1, work, TASKS_EACH, true);
+        let work = work_ns(g.n * g.oh * g.ow, g.co, g.kh * g.kw * g.c + POOL_STEPS);
+        let threads = threads::num_threads();
+        let shared = (work / TASK_NS).min(TASKS_EACH * threads).max(1).next_multiple_of(threads).min(rows);
+        let tasks = if threads::sharing_pays(work, x.len() + y.len()) { shared } else { 1 };
         let panels = conv.packing().count();
         let y = SharedMut::new(y);
-        run_task_ranges(work, tasks, |some| {
+        threads::run_ranges(tasks, |some| {
             let Range { start: mut row, end } = parts(0..rows, tasks, some);
             while row < end {
                 let (image, first) = (row / pool.oh, row % pool.oh);

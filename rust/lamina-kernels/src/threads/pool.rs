@@ -216,6 +216,8 @@ pub(super) struct Pool {
     pub threads: usize,
     seats: Arc<Seats>,
     workers: Vec<Thread>,
+    /// How many jobs there have been.
+    pub jobs: u64,
 }
 
 /// How a job ended.
@@ -236,7 +238,7 @@ impl Pool {
             handle.ok().map(|handle| handle.thread().clone())
         };
         let workers = (1..threads).map_while(worker).collect();
-        Pool { pid: std::process::id(), threads, seats, workers }
+        Pool { pid: std::process::id(), threads, seats, workers, jobs: 0 }
     }
 
     /// Whether this is the process that made it.
