@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::passes::batch::rows_are_apart;
+use crate::passes::halves::halves;
 use crate::plan::{Plan, Results, Traced};
 use crate::shape::{Type, show};
 use crate::tensor::Tensor;
@@ -26,6 +27,8 @@ pub struct Function {
     isa: Isa,
     /// Whether the rows of a batch do not know of one another.
     rows_apart: OnceLock<bool>,
+    /// Two computations to run one after the other instead, where that is better.
+    halves: OnceLock<Option<Box<[Function; 2]>>>,
     /// Most recently used first.
     plans: Mutex<Plans>,
 }
@@ -38,7 +41,13 @@ impl Function {
 
     /// As [`Function::new`], on a chosen instruction set.
     pub fn with_isa(traced: Traced, isa: Isa) -> Function {
-        Function { traced, isa, rows_apart: OnceLock::new(), plans: Mutex::new(vec![]) }
+        Function {
+            traced,
+            isa,
+            rows_apart: OnceLock::new(),
+            halves: OnceLock::new(),
+            plans: Mutex::new(vec![]),
+        }
     }
 
     /// The trace.
@@ -91,22 +100,43 @@ impl Function {
     fn whole(&self, types: &[Type], plans: &Plans) -> Result<Plan> {
         let mut plan = Plan::new(&self.traced, types, self.isa)?;
         plans.iter().for_each(|(_, known)| plan.share(known));
+        if let Some([first, second]) = self.halves()? {
+            let first = first.plan(types)?;
+            let second = second.plan(first.outputs())?;
+            plan = plan.in_halves([first, second]);
+        }
         Ok(plan)
+    }
+
+    fn rows_are_apart(&self) -> bool {
+        *self.rows_apart.get_or_init(|| rows_are_apart(&self.traced))
+    }
+
+    /// Halves are not cut again.
+    fn halves(&self) -> Result<Option<&[Function; 2]>> {
+        if self.halves.get().is_none() {
+            let traced = if self.rows_are_apart() { halves(&self.traced)? } else { None };
+            let whole =
+                |traced| Function { halves: OnceLock::from(None), ..Function::with_isa(traced, self.isa) };
+            let _ = self.halves.set(traced.map(|halves| Box::new(halves.map(whole))));
+        }
+        Ok(self.halves.get().and_then(Option::as_deref))
     }
 
     /// How to cut the batch of a plan whose intermediates would not stay in the cache: into pieces as even as can be,
     /// by two plans at most. None where it is not to be cut, or its rows know of one another.
     fn pieces(&self, plan: &Plan, types: &[Type], plans: &mut Plans) -> Result<Vec<(usize, Arc<Plan>)>> {
         let batch = types.first().and_then(|ty| ty.dims.first().copied().flatten()).unwrap_or(1);
-        // Every piece reads the weights again: large weights want large pieces.
+        // Every piece reads the weights again: large weights want large pieces, unless all else is larger by far.
         let weights = plan.static_bytes();
-        let piece_bytes = PIECE_BYTES.max(LARGE_PIECE_BYTES.min(2 * weights)).max(weights / 4);
+        let large = PIECE_BYTES.max(LARGE_PIECE_BYTES.min(2 * weights)).max(weights / 4);
+        let piece_bytes = if plan.moved_bytes() / batch.max(1) > 2 * weights { PIECE_BYTES } else { large };
         let count = plan.arena_bytes().div_ceil(piece_bytes).min(batch);
         // One plan for all pieces, and whole tiles of rows in each, where that takes few pieces more.
         let even = (count..=count + count / 4).find(|count| batch.is_multiple_of(16 * count));
         let count = even.unwrap_or(count);
         let one_batch = types.iter().all(|ty| ty.dims.first() == Some(&Some(batch)));
-        if count <= 1 || !one_batch || !*self.rows_apart.get_or_init(|| rows_are_apart(&self.traced)) {
+        if count <= 1 || !one_batch || !self.rows_are_apart() {
             return Ok(vec![]);
         }
         let mut part = |rows: usize| {

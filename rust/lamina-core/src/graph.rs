@@ -300,6 +300,15 @@ impl Graph {
         (new, map)
     }
 
+    /// The part that computes `roots` from `at` alone, its only input.
+    pub fn part_from(&self, at: Value, roots: &[Value]) -> Result<(Graph, Vec<Value>), ShapeError> {
+        let mut part = self.clone();
+        // What lies before is not live any more.
+        part.nodes[at.node as usize].inputs.clear();
+        part.inputs = vec![at];
+        part.rewrite(roots, None, |g, _, node, inputs| g.add_all(node.op.clone(), inputs))
+    }
+
     /// Copies every live node into a new graph through `rewrite`, which may add any nodes it likes and
     /// returns the new outputs of a node. This is how passes are written.
     pub fn rewrite(

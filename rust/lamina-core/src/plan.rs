@@ -96,6 +96,15 @@ pub struct Plan {
     statics: Arc<Static>,
     /// The batch in pieces, where that is how to run it.
     pieces: Vec<Part>,
+    /// One plan after another, where that is how to run it.
+    halves: Option<Halves>,
+}
+
+/// Two plans, of which the second takes what the first returns.
+struct Halves {
+    plans: [Arc<Plan>; 2],
+    /// Memory for that, when nobody uses it.
+    between: Mutex<Vec<AlignedBytes>>,
 }
 
 /// Some rows of the batch, and the plan for so many.
@@ -127,12 +136,21 @@ struct Blocks {
     variables: FxHashMap<usize, usize>,
 }
 
+impl Halves {
+    /// Bytes of what the first returns.
+    fn bytes(&self) -> usize {
+        self.plans[0].outputs.iter().map(Type::bytes).sum()
+    }
+}
+
 impl Blocks {
+    const STATIC: u32 = 1;
+
     fn index(&self, place: Place) -> u32 {
         let index = match place {
             // The prologue's frame has its temporary memory where the main steps have the arena.
             Place::Arena | Place::Temporary => 0,
-            Place::Static => 1,
+            Place::Static => return Self::STATIC,
             Place::Input(i) => 2 + i as usize,
             Place::Constant(i) => 2 + self.inputs + i as usize,
             Place::Output(i) => 2 + self.inputs + self.constants + i as usize,
@@ -158,6 +176,12 @@ impl Plan {
         self
     }
 
+    /// Runs as two plans, the second on what the first returns.
+    pub fn in_halves(mut self, plans: [Arc<Plan>; 2]) -> Plan {
+        self.halves = Some(Halves { plans, between: Mutex::new(vec![]) });
+        self
+    }
+
     /// Keeps packed weights together with another plan of the same function, where they are the same.
     pub fn share(&mut self, other: &Plan) {
         let same = |(a, b): (&usize, &usize)| Arc::ptr_eq(self.held(*a), other.held(*b));
@@ -174,22 +198,34 @@ impl Plan {
 
     /// Bytes of the arena: the peak of all intermediates, after sharing.
     pub fn arena_bytes(&self) -> usize {
-        self.over_pieces(|plan| plan.arena_bytes)
+        self.over_parts(&|plan| plan.arena_bytes, &|halves, arenas| halves.bytes() + arenas[0].max(arenas[1]))
     }
 
     /// The theoretical peak: the most bytes of intermediates alive at one step.
     pub fn live_bytes(&self) -> usize {
-        self.over_pieces(|plan| plan.live_bytes)
+        self.over_parts(&|plan| plan.live_bytes, &|halves, live| halves.bytes() + live[0].max(live[1]))
     }
 
     /// Bytes of packed weights and other precomputed values.
     pub fn static_bytes(&self) -> usize {
-        self.over_pieces(|plan| plan.static_bytes)
+        self.over_parts(&|plan| plan.static_bytes, &|_, [first, second]| first + second)
     }
 
-    /// The most of any piece, or this plan's own.
-    fn over_pieces(&self, of: impl Fn(&Plan) -> usize) -> usize {
-        self.pieces.iter().map(|piece| of(&piece.plan)).max().unwrap_or_else(|| of(self))
+    /// What `join` makes of the halves, the most of any piece, or this plan's own.
+    fn over_parts(&self, of: &dyn Fn(&Plan) -> usize, join: &dyn Fn(&Halves, [usize; 2]) -> usize) -> usize {
+        let pieces = self.pieces.iter().map(|piece| piece.plan.over_parts(of, join));
+        pieces.max().unwrap_or_else(|| match &self.halves {
+            Some(halves) => join(halves, halves.plans.each_ref().map(|plan| plan.over_parts(of, join))),
+            None => of(self),
+        })
+    }
+
+    /// Bytes that its own steps read and write, but for packed weights.
+    pub fn moved_bytes(&self) -> usize {
+        let moved = |spans: &[Span]| -> usize {
+            spans.iter().filter(|s| s.block != Blocks::STATIC).map(|s| s.len).sum()
+        };
+        self.steps.iter().map(|s| moved(s.views.reads()) + moved(s.views.writes())).sum()
     }
 
     /// Floating-point operations of one run.
@@ -219,6 +255,9 @@ impl Plan {
                 s.flops
             )
         };
+        if let (Some(halves), true) = (&self.halves, self.pieces.is_empty()) {
+            return halves.plans.iter().map(|plan| plan.describe()).collect();
+        }
         if !self.pieces.is_empty() {
             let piece = |p: &Part| format!("rows {}\n{}", p.rows, p.plan.describe());
             let mut last = 0;

@@ -9,6 +9,7 @@ mod epilogue;
 mod expand;
 mod fold;
 pub mod fuse;
+pub mod halves;
 mod layout;
 
 use crate::error::Result;

@@ -413,6 +413,7 @@ impl<'a> Planner<'a> {
             arenas: Mutex::new(vec![]),
             statics: Arc::new(Static { steps: static_steps, slot: Mutex::new(None) }),
             pieces: vec![],
+            halves: None,
         }
     }
 }

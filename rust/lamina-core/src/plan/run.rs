@@ -1,6 +1,6 @@
 //! Running a plan: lock the variables, borrow an arena, walk the steps.
 
-use super::{Blocks, Plan, Step};
+use super::{Blocks, Halves, Plan, Step};
 use crate::error::{Error, Result};
 use crate::ops::Call;
 use crate::tensor::{Buffer, Tensor};
@@ -9,7 +9,7 @@ use lamina_kernels::denormals::FlushDenormals;
 use lamina_kernels::memory::{AlignedBytes, Block, Frame, Span};
 use lamina_kernels::threads;
 use smallvec::SmallVec;
-use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 
 /// What one step of a plan did, and how long it took.
@@ -84,16 +84,7 @@ impl Plan {
         {
             let ins: SmallVec<[&[u8]; 4]> = inputs.iter().map(Tensor::bytes).collect();
             let mut outs: SmallVec<[&mut [u8]; 4]> = buffers.iter_mut().map(|b| &mut b[..]).collect();
-            let in_pieces = !self.pieces.is_empty()
-                && match self.run_pieces(&ins, &mut outs, &mut *walk) {
-                    // Memory for a piece was too much already.
-                    Err(error @ Error::Memory { .. }) => return Err(error),
-                    // Other errors name places, which the whole finds in the whole batch.
-                    done => done.is_ok(),
-                };
-            if !in_pieces {
-                self.run_into(&ins, &mut outs, walk)?;
-            }
+            self.run_parts(&ins, &mut outs, walk)?;
         }
         let outputs = self.outputs.iter().zip(buffers);
         Ok(outputs.map(|(ty, b)| Tensor::new(ty.dtype, &ty.concrete(), Buffer::Owned(b))).collect())
@@ -102,6 +93,23 @@ impl Plan {
     /// Room for a result, all of which the steps write.
     fn result(bytes: usize) -> Result<AlignedBytes> {
         AlignedBytes::try_any(bytes).ok_or(Error::Memory { what: "results", bytes })
+    }
+
+    /// As pieces, as halves, or as a whole.
+    fn run_parts(&self, inputs: &[&[u8]], outputs: &mut [&mut [u8]], walk: &mut Walk<'_>) -> Result<()> {
+        if !self.pieces.is_empty() {
+            match self.run_pieces(inputs, outputs, &mut *walk) {
+                // Memory for a piece was too much already.
+                Err(error @ Error::Memory { .. }) => return Err(error),
+                Ok(()) => return Ok(()),
+                // Other errors name places, which the whole finds in the whole batch.
+                Err(_) => {}
+            }
+        }
+        match &self.halves {
+            Some(halves) => halves.run(inputs, outputs, walk),
+            None => self.run_into(inputs, outputs, walk),
+        }
     }
 
     /// Piece after piece of the batch, each with its part of every operand and every result.
@@ -116,7 +124,7 @@ impl Plan {
                 let range = part(output.len());
                 outs.push(&mut output[range]);
             }
-            piece.plan.run_into(&ins, &mut outs, walk)?;
+            piece.plan.run_parts(&ins, &mut outs, walk)?;
             first += piece.rows;
         }
         Ok(())
@@ -129,7 +137,7 @@ impl Plan {
 
     fn run_held(&self, inputs: &[&[u8]], outputs: &mut [&mut [u8]], walk: &mut Walk<'_>) -> Result<()> {
         let statics = self.statics()?;
-        let mut arena = self.take_arena()?;
+        let mut arena = take(&self.arenas, self.arena_bytes)?;
         let mut guards: Vec<Guard<'_>> = self
             .variables
             .iter()
@@ -155,17 +163,8 @@ impl Plan {
         };
         drop(guards);
         self.variables.iter().filter(|v| v.1).for_each(|v| self.held(v.0).touch());
-        self.give_arena(arena);
+        give(&self.arenas, arena);
         result
-    }
-
-    fn take_arena(&self) -> Result<AlignedBytes> {
-        let pooled = self.arenas.lock().unwrap_or_else(|p| p.into_inner()).pop();
-        pooled.map_or_else(|| allocate("intermediate values", self.arena_bytes), Ok)
-    }
-
-    fn give_arena(&self, arena: AlignedBytes) {
-        self.arenas.lock().unwrap_or_else(|p| p.into_inner()).push(arena);
     }
 
     /// The static block, computed again where a variable behind it was assigned.
@@ -210,6 +209,28 @@ impl Plan {
         *slot = Some(fresh.clone());
         Ok(Some(fresh))
     }
+}
+
+impl Halves {
+    fn run(&self, inputs: &[&[u8]], outputs: &mut [&mut [u8]], walk: &mut Walk<'_>) -> Result<()> {
+        let [first, second] = &self.plans;
+        let mut between = take(&self.between, self.bytes())?;
+        let done = first
+            .run_parts(inputs, &mut [&mut between[..]], &mut *walk)
+            .and_then(|()| second.run_parts(&[&between[..]], outputs, walk));
+        give(&self.between, between);
+        done
+    }
+}
+
+/// Memory of so many bytes that an earlier run has given back, or new.
+fn take(pool: &Mutex<Vec<AlignedBytes>>, bytes: usize) -> Result<AlignedBytes> {
+    let pooled = pool.lock().unwrap_or_else(|p| p.into_inner()).pop();
+    pooled.map_or_else(|| allocate("intermediate values", bytes), Ok)
+}
+
+fn give(pool: &Mutex<Vec<AlignedBytes>>, memory: AlignedBytes) {
+    pool.lock().unwrap_or_else(|p| p.into_inner()).push(memory);
 }
 
 fn walk(steps: &[Step], frame: &mut Frame<'_>) -> Result<()> {
