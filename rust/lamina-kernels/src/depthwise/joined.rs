@@ -244,10 +244,7 @@ impl Joined {
 
     /// Some rows of an image and some chunks of the channels of the depthwise convolution.
     fn part(&self, operands: &Operands, image: usize, rows: Range<usize>, chunks: Range<usize>) {
-        let DepthwiseForward { geometry: g, plan, .. } = &self.depthwise;
-        let Stage { filter, epilogue } = operands.depthwise;
-        let (left, width) = margins(g);
-        let ring = &self.ring;
+        let (g, ring) = (&self.depthwise.geometry, &self.ring);
         let middle_len = if self.after.is_some() { self.strip.min(rows.len()) * g.ow * g.c } else { 0 };
         scratch::with(chunks.len() * ring.len() + middle_len, |room: &mut [f32]| {
             let (rings, middle) = room.split_at_mut(chunks.len() * ring.len());
@@ -257,39 +254,13 @@ impl Joined {
             let mut done = 0;
             for start in rows.clone().step_by(self.strip) {
                 let strip = start..rows.end.min(start + self.strip);
+                let (out, at) = match self.after {
+                    Some(_) => (&target, 0),
+                    None => (&operands.y, image * g.oh + start),
+                };
                 for (i, chunk) in chunks.clone().enumerate() {
-                    let channels = self.cut().columns(self.panels(chunk));
                     let lines = &mut rings[i * ring.len()..][..ring.len()];
-                    let mut done = done;
-                    for first in strip.clone().step_by(self.rows) {
-                        let group = first..strip.end.min(first + self.rows);
-                        let seen = self.lines(group.clone());
-                        let fresh = seen.start.max(done)..seen.end;
-                        done = seen.end;
-                        if let (Some(before), Some(stage)) = (&self.before, &operands.before) {
-                            self.expand(before, operands.x, stage, image, fresh, chunk, lines);
-                        }
-                        plan.with_lines(|found| {
-                            for row in group {
-                                let top = row * g.stride.0;
-                                let source = if self.before.is_some() {
-                                    // As if each pixel had all channels before these.
-                                    let lines = lines.as_ptr().wrapping_sub(channels.start);
-                                    let line = |y: usize| lines.wrapping_add(ring.slot(y) * ring.line);
-                                    plan.source(found, top, left, width, self.lanes, line)
-                                } else {
-                                    let image = operands.x.as_ptr().wrapping_add(image * g.h * g.w * g.c);
-                                    let line = |y: usize| image.wrapping_add(y * g.w * g.c);
-                                    plan.source(found, top, 0, g.w, g.c, line)
-                                };
-                                let (out, at) = match self.after {
-                                    Some(_) => (&target, row - start),
-                                    None => (&operands.y, image * g.oh + row),
-                                };
-                                self.depthwise.row(&source, filter, out, &epilogue, at, &channels);
-                            }
-                        });
-                    }
+                    self.strip(operands, image, strip.clone(), chunk, done, lines, (out, at));
                 }
                 done = self.lines(strip.clone()).end;
                 if let (Some(after), Some(stage)) = (&self.after, &operands.after) {
@@ -301,7 +272,51 @@ impl Joined {
         });
     }
 
-    /// Lines of an image through the first convolution, a chunk of its channels.
+    /// A chunk of the channels of a strip of rows, through the first convolution, where there is one, and the depthwise
+    /// one: to row `at` of `out` and those that follow. Lines before `done` are in the ring.
+    fn strip(
+        &self,
+        operands: &Operands,
+        image: usize,
+        strip: Range<usize>,
+        chunk: usize,
+        mut done: usize,
+        ring: &mut [f32],
+        (out, at): (&SharedMut<f32>, usize),
+    ) {
+        let DepthwiseForward { geometry: g, plan, .. } = &self.depthwise;
+        let Stage { filter, epilogue } = operands.depthwise;
+        let (left, width) = margins(g);
+        let panels = self.panels(chunk);
+        let channels = self.cut().columns(panels.clone());
+        for first in strip.clone().step_by(self.rows) {
+            let group = first..strip.end.min(first + self.rows);
+            let seen = self.lines(group.clone());
+            let fresh = seen.start.max(done)..seen.end;
+            done = seen.end;
+            if let (Some(before), Some(stage)) = (&self.before, &operands.before) {
+                self.expand(before, operands.x, stage, image, fresh, (&panels, &channels), ring);
+            }
+            plan.with_lines(|found| {
+                for row in group {
+                    let top = row * g.stride.0;
+                    let source = if self.before.is_some() {
+                        // As if each pixel had all channels before these.
+                        let lines = ring.as_ptr().wrapping_sub(channels.start);
+                        let line = |y: usize| lines.wrapping_add(self.ring.slot(y) * self.ring.line);
+                        plan.source(found, top, left, width, self.lanes, line)
+                    } else {
+                        let image = operands.x.as_ptr().wrapping_add(image * g.h * g.w * g.c);
+                        let line = |y: usize| image.wrapping_add(y * g.w * g.c);
+                        plan.source(found, top, 0, g.w, g.c, line)
+                    };
+                    self.depthwise.row(&source, filter, out, &epilogue, at + row - strip.start, &channels);
+                }
+            });
+        }
+    }
+
+    /// Lines of an image through the first convolution, some panels of its channels.
     fn expand(
         &self,
         before: &Before,
@@ -309,11 +324,10 @@ impl Joined {
         stage: &Stage,
         image: usize,
         lines: Range<usize>,
-        chunk: usize,
+        (panels, channels): (&Range<usize>, &Range<usize>),
         out: &mut [f32],
     ) {
-        let (g, ring, panels) = (&before.geometry, &self.ring, self.panels(chunk));
-        let channels = self.cut().columns(panels.clone());
+        let (g, ring) = (&before.geometry, &self.ring);
         let mut next = lines.start;
         while next < lines.end {
             // As many as lie one after the other in the ring.

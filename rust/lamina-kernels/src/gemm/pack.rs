@@ -26,7 +26,6 @@ pub enum B<'a> {
 pub struct Packing {
     pub(super) isa: Isa,
     k: usize,
-    n: usize,
     cut: Cut,
     parts: bool,
 }
@@ -34,7 +33,7 @@ pub struct Packing {
 impl Packing {
     /// For an A of `m x k` and a B of `k x n`.
     pub fn new(isa: Isa, m: usize, k: usize, n: usize) -> Self {
-        Packing { isa, k, n, cut: Cut::new(isa, m, n), parts: amx_pays(isa, m, k, n) }
+        Packing { isa, k, cut: Cut::new(isa, m, n), parts: amx_pays(isa, m, k, n) }
     }
 
     /// Whether B is split into parts.
@@ -51,19 +50,19 @@ impl Packing {
     pub fn packed_len(&self) -> usize {
         #[cfg(target_arch = "x86_64")]
         if self.parts {
-            return super::amx::parts::len(self.k, self.n);
+            return super::amx::parts::len(self.k, self.cut.n());
         }
-        packed_b_len(self.isa, self.k, self.n)
+        packed_b_len(self.isa, self.k, self.cut.n())
     }
 
     /// Panels of columns that tasks can be cut at.
     pub(crate) fn count(&self) -> usize {
-        if self.parts { self.n.div_ceil(AMX_PANEL) } else { self.cut.panels() }
+        if self.parts { self.cut.n().div_ceil(AMX_PANEL) } else { self.cut.panels() }
     }
 
     /// Packs B; panics where a length or a dimension is another one.
     pub fn pack(&self, b: MatRef, out: &mut [f32]) {
-        assert_eq!((b.rows, b.cols), (self.k, self.n), "B is packed for other dimensions");
+        assert_eq!((b.rows, b.cols), (self.k, self.cut.n()), "B is packed for other dimensions");
         #[cfg(target_arch = "x86_64")]
         if self.parts {
             return super::amx::parts::pack(b, out);
@@ -89,7 +88,7 @@ impl Packing {
 impl B<'_> {
     pub(super) fn dims(&self) -> (usize, usize) {
         match self {
-            B::Packed { packing, .. } => (packing.k, packing.n),
+            B::Packed { packing, .. } => (packing.k, packing.cut.n()),
             B::Plain(b) => (b.rows, b.cols),
         }
     }

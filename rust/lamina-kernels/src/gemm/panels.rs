@@ -16,15 +16,13 @@ pub(crate) struct Cut {
     most: usize,
 }
 
-/// Rows that read several panels at once: then panels are of two vectors, of which any number of tasks get as many.
-const FEW: usize = 3;
-
 impl Cut {
     /// Of `n` columns that `m` rows are multiplied by, or any number of rows if it is zero.
     pub fn new(isa: Isa, m: usize, n: usize) -> Cut {
         let kernels = kernels(isa);
-        let most = kernels.widths.len();
-        Cut { n, lanes: kernels.lanes, most: if (1..=FEW).contains(&m) { most.min(2) } else { most } }
+        // Few rows read several narrow panels at once, of which any number of tasks get as many.
+        let few = (1..=kernels.few()).contains(&m);
+        Cut { n, lanes: kernels.lanes, most: if few { kernels.wide_panel } else { kernels.widths.len() } }
     }
 
     /// How many columns there are.

@@ -99,6 +99,11 @@ impl Kernels {
         self.width(stored).by_rows.len()
     }
 
+    /// The most rows that have kernels for several panels at once.
+    pub fn few(&self) -> usize {
+        self.wide.iter().map(|(_, kernels)| kernels.len()).max().unwrap_or(0)
+    }
+
     /// The most of `panels` panels of a cut that fit in registers with `rows` rows, and the kernel.
     pub fn wide(&self, cut: &Cut, rows: usize, panels: usize) -> Option<(usize, Kernel)> {
         if cut.most() != self.wide_panel {

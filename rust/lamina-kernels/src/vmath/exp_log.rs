@@ -24,14 +24,26 @@ pub(super) fn exp_scaled<S: Simd>(s: S, x: S::V, k: f32) -> S::V {
 
 /// As [`exp_scaled`], of what neither overflows nor vanishes.
 #[inline(always)]
-pub(super) fn exp_bounded<S: Simd>(s: S, x: S::V, k: f32) -> S::V {
+fn exp_bounded<S: Simd>(s: S, x: S::V, k: f32) -> S::V {
     let (n, r) = reduce(s, x);
-    let q = poly(s, r, [0.5, 0.166_665_09, 0.041_666_582, 0.008_370_006, 0.001_392_234_7]);
-    let p = s.add(s.fma(s.mul(r, r), q, r), s.splat(1.0));
-    s.scale2(p, if k == 0.0 { n } else { s.add(n, s.splat(k)) })
+    s.scale2(exp_reduced(s, r), if k == 0.0 { n } else { s.add(n, s.splat(k)) })
 }
 
-/// `e^x`. Error at most 1.1 ULP.
+/// `e^-x`, of what neither overflows nor vanishes.
+#[inline(always)]
+pub(super) fn exp_negative<S: Simd>(s: S, x: S::V) -> S::V {
+    let n = s.round(s.mul(x, s.splat(-LOG2_E)));
+    let r = s.fma(n, s.splat(-LN2_LO), s.mul_error(n, s.splat(-LN2_HI), x));
+    s.scale2(exp_reduced(s, r), n)
+}
+
+/// `e^r` of a reduced argument.
+#[inline(always)]
+fn exp_reduced<S: Simd>(s: S, r: S::V) -> S::V {
+    poly(s, r, [1.0, 1.0, 0.5, 0.166_665_09, 0.041_666_582, 0.008_370_006, 0.001_392_234_7])
+}
+
+/// `e^x`. Error at most 1.2 ULP.
 #[inline(always)]
 pub fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     exp_scaled(s, x, 0.0)

@@ -1,6 +1,6 @@
 //! The logistic function, hyperbolic functions and their inverses, the error function and its inverse.
 
-use super::exp_log::{exp, exp_bounded, exp_scaled, expm1_small, log, log1p};
+use super::exp_log::{exp, exp_negative, exp_scaled, expm1_small, log, log1p};
 use super::poly;
 use crate::simd::Simd;
 
@@ -17,7 +17,7 @@ pub fn sigmoid<S: Simd>(s: S, x: S::V) -> S::V {
 pub fn silu<S: Simd>(s: S, x: S::V) -> S::V {
     // So the quotient's operands and its reciprocal are normal numbers; a NaN passes both bounds.
     let x = s.max_fast(s.splat(-87.0), x);
-    let e = exp_bounded(s, s.neg(s.min_fast(s.splat(87.0), x)), 0.0);
+    let e = exp_negative(s, s.min_fast(s.splat(87.0), x));
     s.div_fast(x, s.add(s.splat(1.0), e))
 }
 
