@@ -683,3 +683,22 @@ def test_optimizer_state_goes_with_the_weights(tmp_path):
     plain = lamina.Sequential([lamina.Input((3,)), layers.Dense(1)])
     plain.load_weights(path)
     np.testing.assert_array_equal(plain.get_weights()[0], a.get_weights()[0])
+
+
+@pytest.mark.parametrize(
+    ("shape", "build"),
+    [
+        ((96,), lambda: [layers.Dense(512, activation="relu"), layers.Dense(130)]),
+        ((3, 2, 1), lambda: [layers.Conv2D(96, 2, activation="relu"), layers.MaxPooling2D((2, 1))]),
+        ((2, 2, 64), lambda: [layers.DepthwiseConv2D(2), layers.Conv2D(96, 1), layers.Flatten()]),
+    ],
+)
+def test_one_row_and_many_share_a_model_whose_weights_are_packed_otherwise_for_each(shape, build):
+    many = np.random.default_rng(0).normal(size=(40, *shape)).astype("float32")
+    model = lamina.Sequential([lamina.Input(shape), *build()])
+    one = np.asarray(model(many[:1]))
+    np.testing.assert_allclose(np.asarray(model(many))[:1], one, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        np.asarray(model(many[1:3])), np.asarray(model(many))[1:3], rtol=1e-5, atol=1e-6
+    )
+    np.testing.assert_array_equal(np.asarray(model(many[:1])), one)
