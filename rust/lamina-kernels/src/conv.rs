@@ -8,12 +8,14 @@
 //! a fixed subset of the taps. Formulas: Dumoulin and Visin, "A guide to convolution arithmetic".
 
 mod filter;
+mod gated;
 mod indirect;
 mod pooled;
 pub(crate) mod window;
 
 pub use crate::winograd::Minimal;
 pub use filter::ConvGradFilter;
+pub use gated::GatedConv;
 pub use pooled::PooledConv;
 
 use crate::Isa;

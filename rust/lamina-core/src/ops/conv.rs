@@ -474,10 +474,12 @@ impl OpDef for ConvGradKernel {
     }
 }
 
+mod gated;
 mod generic;
 mod joined;
 mod pooled;
 mod problems;
+pub use gated::GatedConv;
 use generic::generic;
 pub use joined::JoinedConv;
 pub use pooled::PooledConv;

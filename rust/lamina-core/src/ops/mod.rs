@@ -224,6 +224,8 @@ op_table! {
     JoinedConv(conv::JoinedConv),
     /// A convolution of few channels and the pooling of its result.
     PooledConv(conv::PooledConv),
+    /// A pointwise convolution of what a gate was multiplied with.
+    GatedConv(conv::GatedConv),
     /// Its gradient with respect to the image, which is also the transposed convolution.
     ConvGradInput(conv::ConvGradInput),
     /// Its gradient with respect to the kernel.

@@ -5,9 +5,11 @@ use super::uses;
 use crate::error::Result;
 use crate::graph::{Graph, Node, Value};
 use crate::ops::Op;
-use crate::ops::conv::{Conv, JoinedConv, Mixing, PooledConv};
+use crate::ops::conv::{Conv, GatedConv, JoinedConv, Mixing, PooledConv};
+use crate::ops::elementwise::Binary;
 use crate::plan::Traced;
 use crate::shape::Type;
+use lamina_kernels::elementwise as ew;
 use rustc_hash::FxHashMap;
 use smallvec::{SmallVec, smallvec};
 
@@ -16,7 +18,9 @@ pub fn run(traced: Traced) -> Result<Traced> {
     let uses = uses(&traced);
     let (graph, roots) = traced.graph.rewrite(&traced.roots(), None, |g, _, node, inputs| {
         let joined = match node.op {
-            Op::Conv(_) => joined(&traced, &uses, g, node, inputs),
+            Op::Conv(conv) => joined(&traced, &uses, g, node, inputs).or_else(|| {
+                if uses.get(&node.inputs[0]) == Some(&1) { gated(conv, g, inputs) } else { None }
+            }),
             Op::Pool(pool) if uses.get(&node.inputs[0]) == Some(&1) => match *g.op(inputs[0]) {
                 Op::Conv(conv) => {
                     let operands = Operands::from_slice(&g.node(inputs[0]).inputs);
@@ -103,6 +107,18 @@ fn joined(
     three().or_else(|| two.joined(g))
 }
 
+/// A convolution of a product of channels and a gate.
+fn gated(conv: Conv, g: &Graph, inputs: &[Value]) -> Option<(Op, Operands)> {
+    let product = g.node(inputs[0]);
+    let Op::Binary(Binary(ew::Binary::Mul)) = product.op else { return None };
+    let [a, b] = product.inputs[..] else { return None };
+    [(a, b), (b, a)].into_iter().find_map(|(x, gate)| {
+        let op = GatedConv::of(conv, g.ty(x), g.ty(inputs[1]), g.ty(gate))?;
+        let operands = [x, inputs[1], gate].into_iter().chain(inputs[2..].iter().copied()).collect();
+        Some((op.into(), operands))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,6 +177,22 @@ mod tests {
         assert_eq!(pooled(16, PoolKind::Max, 2), ["conv", "max_pool"]);
         assert_eq!(pooled(3, PoolKind::Avg, 2), ["conv", "average_pool"]);
         assert_eq!(pooled(3, PoolKind::Max, 1), ["conv", "max_pool"]);
+    }
+
+    #[test]
+    fn a_gate_joins_the_pointwise_convolution_that_alone_reads_the_product() {
+        let gated = |pixels: usize, gate: [usize; 4], shared: bool| {
+            let mut g = Graph::new();
+            let [x, kernel, gate] =
+                [[2, pixels, 16, 8], [1, 1, 8, 24], gate].map(|dims| g.input(Type::known(DType::F32, &dims)));
+            let product = g.mul(gate, x).unwrap();
+            let y = g.add(Conv::new([1, 1], Padding::Same, [1, 1], 1), &[product, kernel]).unwrap();
+            names(g, if shared { vec![y, product] } else { vec![y] })
+        };
+        assert_eq!(gated(16, [2, 1, 1, 8], false), ["gated_conv"]);
+        assert_eq!(gated(4, [2, 1, 1, 8], false), ["conv"]);
+        assert_eq!(gated(16, [1, 1, 1, 8], false), ["conv"]);
+        assert_eq!(gated(16, [2, 1, 1, 8], true), ["conv"]);
     }
 
     #[test]
