@@ -2,7 +2,7 @@
 
 use super::tile::kernels;
 use super::{AMX_PANEL, Cut, MatRef, Panels, amx_pays};
-use crate::simd::{Simd, prefetch};
+use crate::simd::{LINE, Simd, prefetch};
 use crate::threads::{self, SharedMut};
 use crate::{Isa, dispatch};
 use std::ops::Range;
@@ -190,16 +190,19 @@ fn pack_panel(b: MatRef, columns: Range<usize>, width: usize, out: &mut [f32]) {
     if cols < width {
         out.chunks_exact_mut(width).for_each(|row| row[cols..].fill(0.0));
     }
-    // Where B's columns are contiguous, in blocks of 4 x 4; the edges one by one.
+    // Where B's columns are contiguous, in blocks of 4 x 4, a line of each column after the other: columns often lie so far
+    // apart that L1 holds but a few of their lines. The edges one by one.
     let k = out.len() / width;
     let (k4, cols4) = if b.row_stride == 1 { (k / 4 * 4, cols / 4 * 4) } else { (0, 0) };
     let start = &b.data[(col * b.col_stride).min(b.data.len())..];
-    for p in (0..k4).step_by(4) {
+    for line in (0..k4).step_by(LINE) {
         for j in (0..cols4).step_by(4) {
-            // SAFETY: rows p .. p + 4 of columns j .. j + 4 lie in B (`MatRef::check`) and in the panel.
-            unsafe {
-                let from = start.as_ptr().add(j * b.col_stride + p);
-                transpose4(from, b.col_stride, out.as_mut_ptr().add(p * width + j), width);
+            for p in (line..k4.min(line + LINE)).step_by(4) {
+                // SAFETY: rows p .. p + 4 of columns j .. j + 4 lie in B (`MatRef::check`) and in the panel.
+                unsafe {
+                    let from = start.as_ptr().add(j * b.col_stride + p);
+                    transpose4(from, b.col_stride, out.as_mut_ptr().add(p * width + j), width);
+                }
             }
         }
     }
