@@ -70,6 +70,8 @@ pub struct Epilogue<'a> {
     pub bias: Option<&'a [f32]>,
     /// Same layout as the output.
     pub residual: Option<&'a [f32]>,
+    /// Whether the residual is what the output holds: each number is read before it is written.
+    pub onto: bool,
     /// Applied last.
     pub act: Act,
 }
@@ -87,12 +89,18 @@ impl<'a> Epilogue<'a> {
 
     /// A bias and an activation.
     pub fn bias(bias: &'a [f32], act: Act) -> Self {
-        Epilogue { bias: Some(bias), residual: None, act }
+        Epilogue { bias: Some(bias), act, ..Self::default() }
     }
 
     pub(crate) fn check(&self, columns: usize, output: usize) {
         assert!(self.bias.is_none_or(|b| b.len() == columns), "the bias has one value per output column");
         assert!(self.residual.is_none_or(|r| r.len() == output), "the residual has the output's layout");
+        assert!(self.residual.is_none() || !self.onto, "there is one residual");
+    }
+
+    /// Whether something is added to each sum, but for a bias.
+    pub(crate) fn has_residual(&self) -> bool {
+        self.residual.is_some() || self.onto
     }
 }
 

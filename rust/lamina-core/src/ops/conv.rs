@@ -149,6 +149,21 @@ fn flops(g: &Conv2d) -> u64 {
     2 * (g.y_len() * g.kh * g.kw * (g.c / g.groups)) as u64
 }
 
+/// A result goes where its residual was, which nobody else reads: each number is read before it is written.
+fn onto_residual(
+    epilogue: &Epilogue,
+    first: usize,
+    inputs: &[&Type],
+    outputs: &[Type],
+) -> SmallVec<[(usize, usize); 2]> {
+    let residual = epilogue.residual_operand(first);
+    residual
+        .filter(|&i| *inputs[i] == outputs[0] && !outputs[0].is_empty())
+        .map(|i| (i, 0))
+        .into_iter()
+        .collect()
+}
+
 /// Says which packed form of a kernel this is: the geometry, but not the batch size.
 fn pack_key(role: impl Hash, g: &Conv2d) -> u64 {
     let mut hasher = FxHasher::default();
@@ -194,9 +209,17 @@ impl OpDef for Conv {
         rows[0] && !rows[1] && broadcast_keeps_rows(&rows[2..], &inputs[2..], outputs)
     }
 
+    fn in_place(&self, inputs: &[&Type], outputs: &[Type]) -> SmallVec<[(usize, usize); 2]> {
+        if self.mixing == Mixing::Groups(1) {
+            onto_residual(&self.epilogue, 2, inputs, outputs)
+        } else {
+            smallvec![]
+        }
+    }
+
     fn lower(&self, cx: &Lower<'_>) -> Lowering {
         let g = self.geometry(&cx.shape(0), &cx.shape(1), &cx.out_shape(0));
-        let (isa, epilogue) = (cx.isa, self.epilogue);
+        let (isa, epilogue, onto) = (cx.isa, self.epilogue, !cx.shared.is_empty());
         if cx.dtype(0) != DType::F32 {
             return generic(self.name(), cx.dtype(0), g, Role::Output);
         }
@@ -211,7 +234,7 @@ impl OpDef for Conv {
         let plan = kernels::ConvForward::with_algorithm(isa, &g, algorithm);
         let (packer, bytes) = (plan.clone(), plan.packed_len() * 4);
         Lowering::kernel(self.name(), flops(&g), move |call| {
-            let (x, kernel, fused) = (call.input(0), call.input(1), epilogue.kernel(call, 2));
+            let (x, kernel, fused) = (call.input(0), call.input(1), epilogue.kernel_onto(call, 2, onto));
             plan.run(x, kernel, call.output(0), &fused);
         })
         .pack(1, bytes, pack_key((Role::Output, algorithm, packer.layout()), &g), move |call| {

@@ -75,11 +75,22 @@ impl Epilogue {
         self.bias as usize + self.residual as usize
     }
 
+    /// Which operand is the residual, where those of the epilogue stand from `first` on.
+    pub fn residual_operand(&self, first: usize) -> Option<usize> {
+        self.residual.then_some(first + self.bias as usize)
+    }
+
     /// The kernel's form, over the operands that stand from `first` on.
     pub fn kernel<'a>(&self, call: &Call<'a, '_>, first: usize) -> epilogue::Epilogue<'a> {
+        self.kernel_onto(call, first, false)
+    }
+
+    /// [`Epilogue::kernel`] where the residual may lie where the result goes.
+    pub fn kernel_onto<'a>(&self, call: &Call<'a, '_>, first: usize, onto: bool) -> epilogue::Epilogue<'a> {
         epilogue::Epilogue {
             bias: self.bias.then(|| call.input::<f32>(first)),
-            residual: self.residual.then(|| call.input::<f32>(first + self.bias as usize)),
+            residual: self.residual_operand(first).filter(|_| !onto).map(|i| call.input::<f32>(i)),
+            onto,
             act: self.act.map_or(epilogue::Act::Linear, Act::kernel),
         }
     }

@@ -63,7 +63,7 @@ impl PooledConv {
         assert_eq!(x.len(), g.x_len(), "the input has n * h * w * c elements");
         assert_eq!(y.len(), pool.y_len(), "the output has n * oh * ow * co elements");
         assert_eq!(packed.len(), self.packed_len(), "the packed filter has packed_len elements");
-        assert!(ep.residual.is_none(), "nothing is added between convolution and pooling");
+        assert!(!ep.has_residual(), "nothing is added between convolution and pooling");
         ep.check(g.co, 0);
         let Kind::Indirect(conv) = &self.conv.kind else { unreachable!("not pointwise, and direct") };
         let (rows, row_len) = (g.n * pool.oh, pool.ow * g.co);

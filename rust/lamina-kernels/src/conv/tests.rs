@@ -88,8 +88,15 @@ fn compute(isa: Isa, g: &Conv2d, depthwise: bool, ep: &Epilogue) -> Results {
 pub(crate) fn check(isa: Isa, g: &Conv2d, depthwise: bool, act: Act) {
     let (x, w, dy) = (values(g.x_len(), 1), values(g.filter_len(), 2), values(g.y_len(), 3));
     let (bias, residual) = (values(g.co, 4), values(g.y_len(), 5));
-    let ep = Epilogue { bias: Some(&bias), residual: Some(&residual), act };
+    let ep = Epilogue { residual: Some(&residual), ..Epilogue::bias(&bias, act) };
     let got = compute(isa, g, depthwise, &ep);
+    if !depthwise {
+        let forward = ConvForward::new(isa, g);
+        let (mut packed, mut onto) = (garbage(forward.packed_len()), residual.clone());
+        forward.pack(&w, &mut packed);
+        forward.run(&x, &packed, &mut onto, &Epilogue { onto: true, ..Epilogue::bias(&bias, act) });
+        assert!(onto == got.y, "{} {g:?}: other bits onto the residual", isa.name());
+    }
     let zeros = |n: usize| (vec![0.0f64; n], vec![0.0f64; n]);
     let (mut y, mut dx, mut dw) = (zeros(g.y_len()), zeros(g.x_len()), zeros(g.filter_len()));
     products(g, |xi, wi, yi| {

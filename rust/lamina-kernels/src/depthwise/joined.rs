@@ -191,7 +191,8 @@ impl Joined {
             [(before, first, false), (Some(depthwise), Some(g), last.is_none()), (after, last, true)]
         {
             if let (Some(Stage { epilogue, .. }), Some(geometry)) = (stage, geometry) {
-                assert!(is_last || epilogue.residual.is_none(), "nothing is added between convolutions");
+                assert!(is_last || !epilogue.has_residual(), "nothing is added between convolutions");
+                assert!(!epilogue.onto, "a residual has memory of its own");
                 epilogue.check(geometry.co, y.len());
             }
         }

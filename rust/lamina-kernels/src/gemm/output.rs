@@ -67,7 +67,7 @@ impl<'a> Output<'a> {
             cols,
             accumulate,
             bias: pointer(ep.bias),
-            residual: pointer(ep.residual),
+            residual: if ep.onto { c.as_ptr() } else { pointer(ep.residual) },
             act: ep.act,
             next: Next::NONE,
             backward: false,

@@ -111,8 +111,8 @@ fn case(m: usize, k: usize, n: usize) -> Case {
     }
 }
 
-/// Runs a case and gives C with its padding.
-fn compute(isa: Isa, case: Case) -> Vec<f32> {
+/// Runs a case and gives C with its padding. `onto` the residual, C begins with it.
+fn compute(isa: Isa, case: Case, onto: bool) -> Vec<f32> {
     let Case { m, k, n, ta, tb, packed, pad, .. } = case;
     let (a, b) = (values(m * k, 1), values(k * n, 2));
     let ldc = n + pad;
@@ -120,9 +120,13 @@ fn compute(isa: Isa, case: Case) -> Vec<f32> {
     let (bias, residual) = (values(n, 4), values(m * ldc, 5));
     let a = if ta { MatRef::transposed(&a, m, k) } else { MatRef::row_major(&a, m, k) };
     let b = if tb { MatRef::transposed(&b, k, n) } else { MatRef::row_major(&b, k, n) };
+    if onto {
+        c.copy_from_slice(&residual);
+    }
     let ep = Epilogue {
         bias: case.bias.then_some(&bias),
-        residual: case.residual.then_some(&residual),
+        residual: (case.residual && !onto).then_some(&residual),
+        onto,
         act: case.act,
     };
     // For so many rows, or for any number of them.
@@ -143,7 +147,12 @@ fn check(isa: Isa, case: Case) {
     let ldc = n + pad;
     let (a, b, old) = (values(m * k, 1), values(k * n, 2), values(m * ldc, 3));
     let (bias, residual) = (values(n, 4), values(m * ldc, 5));
-    let got = compute(isa, case);
+    let got = compute(isa, case, false);
+    if case.residual && !case.accumulate {
+        let onto = compute(isa, case, true);
+        let same = |i: usize| got[i].to_bits() == onto[i].to_bits();
+        assert!((0..m * ldc).all(|i| i % ldc >= n || same(i)), "{case:?}: other bits onto the residual");
+    }
     for i in 0..m {
         for j in 0..ldc {
             let at = i * ldc + j;
@@ -335,16 +344,16 @@ fn bits_do_not_depend_on_rows_or_threads() {
         for packed in [true, false] {
             let big = Case { packed, act: Act::Tanh, bias: true, ..case(m, k, n) };
             crate::threads::set_num_threads(1);
-            let one = compute(isa, big);
+            let one = compute(isa, big, false);
             for threads in [2, 4] {
                 crate::threads::set_num_threads(threads);
-                assert!(compute(isa, big) == one, "{threads} threads");
+                assert!(compute(isa, big, false) == one, "{threads} threads");
             }
             crate::threads::set_num_threads(0);
             // AMX rounds in another way, and takes many rows only.
             let rows = if amx_pays(isa, m, k, n) { [32, 45, 96, 127, 149] } else { [1, 2, 6, 13, 40] };
             for m in rows {
-                let few = compute(isa, Case { m, ..big });
+                let few = compute(isa, Case { m, ..big }, false);
                 assert!(few[..] == one[..m * n], "{m} rows");
             }
         }

@@ -27,12 +27,17 @@ fn same(g: Conv2d, size: [usize; 5]) -> Conv2d {
     padded(g, size, pad, pad)
 }
 
-fn compute(isa: Isa, g: &Conv2d, minimal: Minimal, ep: &Epilogue) -> Vec<f32> {
+fn run(isa: Isa, g: &Conv2d, minimal: Minimal, ep: &Epilogue, y: &mut [f32]) {
     let conv = ConvForward::with_algorithm(isa, g, Algorithm::Winograd(minimal));
-    // Garbage shows where something is not written.
-    let (mut packed, mut y) = (vec![f32::NAN; conv.packed_len()], vec![f32::NAN; g.y_len()]);
+    let mut packed = vec![f32::NAN; conv.packed_len()];
     conv.pack(&values(g.filter_len(), 2), &mut packed);
-    conv.run(&values(g.x_len(), 1), &packed, &mut y, ep);
+    conv.run(&values(g.x_len(), 1), &packed, y, ep);
+}
+
+fn compute(isa: Isa, g: &Conv2d, minimal: Minimal, ep: &Epilogue) -> Vec<f32> {
+    // Garbage shows where something is not written.
+    let mut y = vec![f32::NAN; g.y_len()];
+    run(isa, g, minimal, ep, &mut y);
     y
 }
 
@@ -58,7 +63,11 @@ fn reference(g: &Conv2d) -> (Vec<f64>, Vec<f64>) {
 
 fn check(isa: Isa, g: &Conv2d, minimal: Minimal, act: Act) {
     let (bias, residual) = (values(g.co, 4), values(g.y_len(), 5));
-    let got = compute(isa, g, minimal, &Epilogue { bias: Some(&bias), residual: Some(&residual), act });
+    let ep = Epilogue::bias(&bias, act);
+    let got = compute(isa, g, minimal, &Epilogue { residual: Some(&residual), ..ep });
+    let mut onto = residual.clone();
+    run(isa, g, minimal, &Epilogue { onto: true, ..ep }, &mut onto);
+    assert!(onto == got, "{minimal:?} {} {g:?}: other bits onto the residual", isa.name());
     let (want, size) = reference(g);
     for (i, got) in got.into_iter().enumerate() {
         let want = act_f64(act, want[i] + f64::from(bias[i % g.co]) + f64::from(residual[i]));

@@ -46,8 +46,12 @@ impl OpDef for GatedConv {
         rows[0] && !rows[1] && broadcast_keeps_rows(&rows[2..], &inputs[2..], outputs)
     }
 
+    fn in_place(&self, inputs: &[&Type], outputs: &[Type]) -> SmallVec<[(usize, usize); 2]> {
+        onto_residual(&self.0.epilogue, 3, inputs, outputs)
+    }
+
     fn lower(&self, cx: &Lower<'_>) -> Lowering {
-        let epilogue = self.0.epilogue;
+        let (epilogue, onto) = (self.0.epilogue, !cx.shared.is_empty());
         let g = self.0.geometry(&cx.shape(0), &cx.shape(1), &cx.out_shape(0));
         let plan = Kernel::new(cx.isa, &g);
         let packer = plan.conv().clone();
@@ -55,7 +59,7 @@ impl OpDef for GatedConv {
             (packer.packed_len() * 4, pack_key((Role::Output, Algorithm::Direct, packer.layout()), &g));
         Lowering::kernel(self.name(), flops(&g) + g.x_len() as u64, move |call| {
             let (x, packed, gate) = (call.input(0), call.input(1), call.input(2));
-            let fused = epilogue.kernel(call, 3);
+            let fused = epilogue.kernel_onto(call, 3, onto);
             plan.run(x, gate, packed, call.output(0), &fused);
         })
         .pack(1, bytes, key, move |call| packer.pack(call.input(0), call.output(0)))
