@@ -98,13 +98,13 @@ impl Function {
     }
 
     fn whole(&self, types: &[Type], plans: &Plans) -> Result<Plan> {
-        let mut plan = Plan::new(&self.traced, types, self.isa)?;
-        plans.iter().for_each(|(_, known)| plan.share(known));
         if let Some([first, second]) = self.halves()? {
             let first = first.plan(types)?;
             let second = second.plan(first.outputs())?;
-            plan = plan.in_halves([first, second]);
+            return Ok(Plan::of_halves([first, second]));
         }
+        let mut plan = Plan::new(&self.traced, types, self.isa)?;
+        plans.iter().for_each(|(_, known)| plan.share(known));
         Ok(plan)
     }
 

@@ -74,6 +74,7 @@ struct Step {
 }
 
 /// A plan, ready to run.
+#[derive(Default)]
 pub struct Plan {
     graph: Graph,
     prologue: Vec<Step>,
@@ -96,7 +97,7 @@ pub struct Plan {
     statics: Arc<Static>,
     /// The batch in pieces, where that is how to run it.
     pieces: Vec<Part>,
-    /// One plan after another, where that is how to run it.
+    /// One plan after another, in place of steps of its own.
     halves: Option<Halves>,
 }
 
@@ -114,6 +115,7 @@ struct Part {
 }
 
 /// A prologue's results, and what says that another prologue's are the same.
+#[derive(Default)]
 struct Static {
     steps: Vec<StaticStep>,
     slot: Mutex<Option<Arc<run::Statics>>>,
@@ -176,10 +178,10 @@ impl Plan {
         self
     }
 
-    /// Runs as two plans, the second on what the first returns.
-    pub fn in_halves(mut self, plans: [Arc<Plan>; 2]) -> Plan {
-        self.halves = Some(Halves { plans, between: Mutex::new(vec![]) });
-        self
+    /// Runs two plans, the second on what the first returns.
+    pub fn of_halves(plans: [Arc<Plan>; 2]) -> Plan {
+        let outputs = plans[1].outputs.clone();
+        Plan { outputs, halves: Some(Halves { plans, between: Mutex::new(vec![]) }), ..Plan::default() }
     }
 
     /// Keeps packed weights together with another plan of the same function, where they are the same.
@@ -220,17 +222,23 @@ impl Plan {
         })
     }
 
-    /// Bytes that its own steps read and write, but for packed weights.
+    /// Bytes that a run as a whole reads and writes, but for packed weights.
     pub fn moved_bytes(&self) -> usize {
         let moved = |spans: &[Span]| -> usize {
             spans.iter().filter(|s| s.block != Blocks::STATIC).map(|s| s.len).sum()
         };
-        self.steps.iter().map(|s| moved(s.views.reads()) + moved(s.views.writes())).sum()
+        self.whole_steps().map(|s| moved(s.views.reads()) + moved(s.views.writes())).sum()
+    }
+
+    /// Its own steps, or those of its halves.
+    fn whole_steps(&self) -> impl Iterator<Item = &Step> {
+        let halves = self.halves.iter().flat_map(|halves| &halves.plans);
+        self.steps.iter().chain(halves.flat_map(|plan| &plan.steps))
     }
 
     /// Floating-point operations of one run.
     pub fn flops(&self) -> u64 {
-        self.steps.iter().map(|s| s.flops).sum()
+        self.whole_steps().map(|s| s.flops).sum()
     }
 
     /// Whether a run takes a few microseconds and changes nothing: too short to hand the interpreter to others.

@@ -92,6 +92,11 @@ impl<'a> Epilogue<'a> {
         Epilogue { bias: Some(bias), act, ..Self::default() }
     }
 
+    /// For the part of the output from `start` on.
+    pub(crate) fn part(&self, start: usize, len: usize) -> Self {
+        Epilogue { residual: self.residual.map(|r| &r[start..start + len]), ..*self }
+    }
+
     pub(crate) fn check(&self, columns: usize, output: usize) {
         assert!(self.bias.is_none_or(|b| b.len() == columns), "the bias has one value per output column");
         assert!(self.residual.is_none_or(|r| r.len() == output), "the residual has the output's layout");

@@ -143,8 +143,13 @@ impl Winograd {
     /// Nanoseconds that one core takes, by the estimate that the definition is measured with.
     fn ns(&self) -> f64 {
         let Conv2d { c, co, .. } = self.g;
-        let moved = self.positions() * self.tiles() * (c.next_multiple_of(16) + co);
-        multiply_ns(self.isa, self.tiles(), self.positions(), c, co, TILE_STEPS) + TRANSFORM_NS * moved as f64
+        multiply_ns(self.isa, self.tiles(), self.positions(), c, co, TILE_STEPS) + self.transforms_ns()
+    }
+
+    /// Those of the transforms.
+    fn transforms_ns(&self) -> f64 {
+        let Conv2d { c, co, .. } = self.g;
+        TRANSFORM_NS * (self.positions() * self.tiles() * (c.next_multiple_of(16) + co)) as f64
     }
 
     /// Elements of the transformed filter.
@@ -218,9 +223,7 @@ impl Winograd {
     fn tasks(&self, tiles: usize, panels: usize) -> (usize, usize) {
         let blocks = tiles.div_ceil(block_tiles(self.positions()));
         let Conv2d { c, co, .. } = self.g;
-        let moved = self.positions() * tiles * (c + co);
-        let work =
-            self.positions() * tiles * (c + TILE_STEPS) * co / 64 + (TRANSFORM_NS * moved as f64) as usize;
+        let work = self.positions() * tiles * (c + TILE_STEPS) * co / 64 + self.transforms_ns() as usize;
         let threads = threads::num_threads();
         if threads == 1 || !threads::sharing_pays(work, self.g.x_len() + self.g.y_len()) {
             return (blocks, 1);

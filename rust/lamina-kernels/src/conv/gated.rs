@@ -12,7 +12,7 @@ use crate::{Isa, dispatch, scratch};
 /// Elements of the products that are made at a time: they stay in L2 beside the filter.
 const BLOCK_LEN: usize = 32 << 10;
 
-/// Pixels of a task, as nearly as can be a multiple of this: whole tiles of registers.
+/// Pixels of a task at least: about a tile of registers.
 const TASK_ROWS: usize = 9;
 
 /// `act((x * gate) * filter + bias + residual)`, planned for one geometry.
@@ -62,11 +62,11 @@ impl GatedConv {
                     let (first, len) = (block.start, block.len());
                     scratch::with(len * g.c, |a: &mut [f32]| {
                         multiply(isa, &x[first * g.c..][..len * g.c], gate, a);
-                        let residual = ep.residual.map(|r| &r[first * g.co..][..len * g.co]);
+                        let (start, size) = (first * g.co, len * g.co);
                         let (a, b) = (MatRef::row_major(a, len, g.c), packing.operand(packed));
                         // SAFETY: tasks have rows of their own.
-                        let y = unsafe { y.slice(first * g.co, len * g.co) };
-                        gemm(isa, a, b, y, g.co, false, &Epilogue { residual, ..*ep });
+                        let y = unsafe { y.slice(start, size) };
+                        gemm(isa, a, b, y, g.co, false, &ep.part(start, size));
                     });
                 }
             }
@@ -126,6 +126,10 @@ mod tests {
                     plan.conv().run(&product, &packed, &mut want, &ep);
                     plan.run(&x, &gate, &packed, &mut got, &ep);
                     assert!(got == want, "{} {threads} {g:?}", isa.name());
+                    let mut onto = residual.clone();
+                    let ep = Epilogue { residual: None, onto: true, ..ep };
+                    plan.run(&x, &gate, &packed, &mut onto, &ep);
+                    assert!(onto == want, "{} {threads} {g:?} onto the residual", isa.name());
                 }
             }
         }

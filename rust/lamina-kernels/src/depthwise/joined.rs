@@ -261,7 +261,7 @@ impl Joined {
                 };
                 for (i, chunk) in chunks.clone().enumerate() {
                     let lines = &mut rings[i * ring.len()..][..ring.len()];
-                    self.strip(operands, image, strip.clone(), chunk, done, lines, (out, at));
+                    self.convolve(operands, image, strip.clone(), chunk, done, lines, (out, at));
                 }
                 done = self.lines(strip.clone()).end;
                 if let (Some(after), Some(stage)) = (&self.after, &operands.after) {
@@ -275,7 +275,7 @@ impl Joined {
 
     /// A chunk of the channels of a strip of rows, through the first convolution, where there is one, and the depthwise
     /// one: to row `at` of `out` and those that follow. Lines before `done` are in the ring.
-    fn strip(
+    fn convolve(
         &self,
         operands: &Operands,
         image: usize,
@@ -360,10 +360,9 @@ impl Joined {
     /// Rows of the middle through the last convolution, from output row `first` on, counted through the batch.
     fn project(&self, g: &Conv2d, middle: &[f32], stage: &Stage, y: &SharedMut<f32>, first: usize) {
         let (start, len) = (first * g.w * g.co, middle.len() / g.c * g.co);
-        let residual = stage.epilogue.residual.map(|r| &r[start..start + len]);
         // SAFETY: rows of the output are this task's.
         let out = unsafe { y.slice(start, len) };
-        let target = Output::new(out, g.co, false, &Epilogue { residual, ..stage.epilogue });
+        let target = Output::new(out, g.co, false, &stage.epilogue.part(start, len));
         let panels = 0..self.packing(g).count();
         // SAFETY: a pixel of the output for each of the middle.
         unsafe {

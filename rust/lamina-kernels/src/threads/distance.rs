@@ -3,6 +3,7 @@
 //! Cores that share a cache exchange a line in 30 to 70 ns, cores that do not in 150 to 250; and the cores of a virtual
 //! machine are now the one, now the other.
 
+use super::Line;
 use super::pool::Pool;
 use crate::simd::LINE;
 use std::hint::spin_loop;
@@ -39,14 +40,11 @@ pub(super) fn measure_now_and_then(pool: &mut Pool) {
     }
 }
 
-#[repr(align(64))]
-struct Line(AtomicU64);
-
 /// Sends a number to the first worker and back, some times; keeps what was known where it does not answer.
 fn measure(pool: &Pool) {
     let (there, back) = (Line(AtomicU64::new(0)), Line(AtomicU64::new(0)));
     let least = AtomicU64::new(u64::MAX);
-    let arrives = |line: &Line, trip: u64| {
+    let arrives = |line: &Line<AtomicU64>, trip: u64| {
         (0..PATIENCE).any(|_| {
             spin_loop();
             line.0.load(Ordering::Acquire) >= trip

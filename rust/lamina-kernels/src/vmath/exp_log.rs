@@ -19,13 +19,7 @@ fn reduce<S: Simd>(s: S, x: S::V) -> (S::V, S::V) {
 #[inline(always)]
 pub(super) fn exp_scaled<S: Simd>(s: S, x: S::V, k: f32) -> S::V {
     // Beyond these the result is 0 or infinite; a NaN passes both bounds.
-    exp_bounded(s, s.max_fast(s.splat(-105.0), s.min_fast(s.splat(90.0), x)), k)
-}
-
-/// As [`exp_scaled`], of what neither overflows nor vanishes.
-#[inline(always)]
-fn exp_bounded<S: Simd>(s: S, x: S::V, k: f32) -> S::V {
-    let (n, r) = reduce(s, x);
+    let (n, r) = reduce(s, s.max_fast(s.splat(-105.0), s.min_fast(s.splat(90.0), x)));
     s.scale2(exp_reduced(s, r), if k == 0.0 { n } else { s.add(n, s.splat(k)) })
 }
 
