@@ -6,13 +6,15 @@
 #![allow(clippy::needless_range_loop)] // registers are arrays, indexed in step
 
 use super::ops::{Binary, Unary};
-use super::tile::Value;
+use super::tile::{Span, Value};
 use crate::simd::Simd;
 use crate::{Isa, dispatch};
 
 /// What a link does to the value that is passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
+    /// The operand: another value is passed on from here.
+    From,
     Add,
     Sub,
     /// operand - value
@@ -27,6 +29,8 @@ pub(super) enum Kind {
     Sqrt,
     Reciprocal,
     Relu,
+    /// operand + (value - operand) * part: a running mean takes the value in
+    Toward,
 }
 
 impl Kind {
@@ -63,45 +67,67 @@ pub(super) struct Link {
     pub kind: Kind,
     /// The other operand; anything where there is none.
     pub operand: Value,
+    /// [`Kind::Toward`]: a vector of the part.
+    pub part: *const f32,
     /// Where the result goes, or null where only the next link wants it.
     pub to: *mut f32,
+    /// Whether each block writes its result to the same memory.
+    pub reused: bool,
+}
+
+impl Link {
+    /// A link whose result only the next one wants.
+    pub fn new(kind: Kind, operand: Value) -> Link {
+        Link { kind, operand, part: std::ptr::null(), to: std::ptr::null_mut(), reused: false }
+    }
+
+    /// This link for the last three, where `self` follows `links` and together they are [`Kind::Toward`].
+    pub fn toward(&self, links: &[Link]) -> Option<Link> {
+        let [.., minus, times] = links else { return None };
+        let kinds = (minus.kind, times.kind, self.kind) == (Kind::Sub, Kind::Mul, Kind::Add);
+        let passed_on = minus.to.is_null() && times.to.is_null();
+        let mean = !self.operand.uniform() && std::ptr::eq(minus.operand.ptr, self.operand.ptr);
+        let part = times.operand;
+        (kinds && passed_on && mean && part.uniform()).then_some(Link {
+            kind: Kind::Toward,
+            part: part.ptr,
+            ..*self
+        })
+    }
 }
 
 /// The most links that are run at once.
-pub(super) const LINKS: usize = 12;
+pub(super) const LINKS: usize = 24;
 
-/// Sends `len` elements of `from` through the links.
+/// Sends `len` elements through the links, of which the first is [`Kind::From`].
 ///
 /// # Safety
-/// `from` and the operands are readable and the results writable for that many elements (a vector where uniform). A
+/// The operands are readable and the results writable for that many elements (a vector where uniform). A
 /// result overlaps an operand only where it is the same memory.
-pub(super) unsafe fn run(isa: Isa, from: Value, links: &[Link], len: usize) {
-    dispatch!(isa, body, (from: Value, links: &[Link], len: usize))
+pub(super) unsafe fn run(isa: Isa, links: &[Link], len: usize) {
+    dispatch!(isa, body, (links: &[Link], len: usize))
 }
 
 #[inline(always)]
-fn body<S: Simd>(s: S, from: Value, links: &[Link], len: usize) {
-    let whole = if S::REGISTERS >= 32 {
-        blocks::<S, 8>(s, from, links, len)
-    } else {
-        blocks::<S, 4>(s, from, links, len)
-    };
+fn body<S: Simd>(s: S, links: &[Link], len: usize) {
+    let whole =
+        if S::REGISTERS >= 32 { blocks::<S, 8>(s, links, len) } else { blocks::<S, 4>(s, links, len) };
     let mut at = whole;
     while at < len {
         let n = S::LANES.min(len - at);
         // SAFETY: the contract of `run`: n elements from `at` on are within.
-        unsafe { block::<S, 1>(s, from, links, at, n) };
+        unsafe { block::<S, 1>(s, links, at, n) };
         at += n;
     }
 }
 
 /// As many blocks of `N` vectors as there are; returns how many elements those are.
 #[inline(always)]
-fn blocks<S: Simd, const N: usize>(s: S, from: Value, links: &[Link], len: usize) -> usize {
+fn blocks<S: Simd, const N: usize>(s: S, links: &[Link], len: usize) -> usize {
     let size = N * S::LANES;
     for i in 0..len / size {
         // SAFETY: the contract of `run`: whole blocks below `len`.
-        unsafe { block::<S, N>(s, from, links, i * size, S::LANES) };
+        unsafe { block::<S, N>(s, links, i * size, S::LANES) };
     }
     len / size * size
 }
@@ -111,38 +137,41 @@ fn blocks<S: Simd, const N: usize>(s: S, from: Value, links: &[Link], len: usize
 /// # Safety
 /// As for [`run`].
 #[inline(always)]
-unsafe fn block<S: Simd, const N: usize>(s: S, from: Value, links: &[Link], at: usize, n: usize) {
+unsafe fn block<S: Simd, const N: usize>(s: S, links: &[Link], at: usize, n: usize) {
     // SAFETY: the caller's contract; partial accesses touch n elements only.
     unsafe {
+        // One vector alone may be the last one, which is not whole.
         macro_rules! load {
-            ($value:expr, $j:ident) => {{
-                let (start, step) = if $value.uniform { (0, 0) } else { (at, S::LANES) };
-                let p = $value.ptr.add(start + $j * step);
-                // One vector alone may be the last one, which is not whole.
-                if N > 1 || n == S::LANES || $value.uniform { s.load(p) } else { s.load_partial(p, n) }
+            ($p:expr, $j:ident) => {{
+                let p = $p.add($j * S::LANES);
+                if N > 1 || n == S::LANES { s.load(p) } else { s.load_partial(p, n) }
             }};
         }
         let mut v = [s.zero(); N];
-        for j in 0..N {
-            v[j] = load!(from, j);
-        }
         for link in links {
             macro_rules! each {
-                (|$a:ident| $body:expr) => {
+                (|$a:pat_param| $body:expr) => {
                     for j in 0..N {
                         let $a = v[j];
                         v[j] = $body;
                     }
                 };
-                (|$a:ident, $b:ident| $body:expr) => {
-                    for j in 0..N {
-                        let ($a, $b) = (v[j], load!(link.operand, j));
-                        v[j] = $body;
+                (|$a:pat_param, $b:ident| $body:expr) => {
+                    if link.operand.uniform() {
+                        let $b = s.load(link.operand.ptr);
+                        each!(|$a| $body);
+                    } else {
+                        let p = link.operand.ptr.add(if link.operand.span == Span::Block { 0 } else { at });
+                        for j in 0..N {
+                            let ($a, $b) = (v[j], load!(p, j));
+                            v[j] = $body;
+                        }
                     }
                 };
             }
             // As the steps do it on their own: the bits are theirs.
             match link.kind {
+                Kind::From => each!(|_, b| b),
                 Kind::Add => each!(|a, b| s.add(a, b)),
                 Kind::Sub => each!(|a, b| s.sub(a, b)),
                 Kind::SubFrom => each!(|a, b| s.sub(b, a)),
@@ -155,10 +184,15 @@ unsafe fn block<S: Simd, const N: usize>(s: S, from: Value, links: &[Link], at: 
                 Kind::Sqrt => each!(|a| s.sqrt(a)),
                 Kind::Reciprocal => each!(|a| s.div(s.splat(1.0), a)),
                 Kind::Relu => each!(|a| s.max_fast(s.zero(), a)),
+                Kind::Toward => {
+                    let part = s.load(link.part);
+                    each!(|a, b| s.add(b, s.mul(s.sub(a, b), part)));
+                }
             }
             if !link.to.is_null() {
+                let to = link.to.add(if link.reused { 0 } else { at });
                 for j in 0..N {
-                    let p = link.to.add(at + j * S::LANES);
+                    let p = to.add(j * S::LANES);
                     if N > 1 || n == S::LANES { s.store(p, v[j]) } else { s.store_partial(p, v[j], n) }
                 }
             }

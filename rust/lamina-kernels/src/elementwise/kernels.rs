@@ -26,9 +26,9 @@ unsafe fn map<S: Simd, const N: usize>(
     f: impl Fn([S::V; N]) -> S::V,
 ) {
     const { assert!(S::LANES <= LANES && TILE.is_multiple_of(S::LANES)) };
-    let len = if operands.iter().all(|v| v.uniform) { S::LANES } else { len };
+    let len = if operands.iter().all(|v| v.uniform()) { S::LANES } else { len };
     let (full, rest) = (len / S::LANES, len % S::LANES);
-    let strides = operands.map(|v| if v.uniform { 0 } else { S::LANES });
+    let strides = operands.map(|v| if v.uniform() { 0 } else { S::LANES });
     let mut sources = operands.map(|v| v.ptr);
     let (mut to, mut count) = (out, full);
     let mut buffers = [[0.0f32; LANES]; N];

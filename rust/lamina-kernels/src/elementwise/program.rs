@@ -1,6 +1,6 @@
 //! Straight-line programs over registers, checked when they are made.
 
-use super::chain::Kind;
+use super::chain::{Kind, LINKS};
 use super::{Binary, Unary};
 
 /// One instruction. Registers hold a tile of f32; a `bool` is 0 or 1 inside a program.
@@ -137,6 +137,8 @@ pub struct Program {
     inputs: usize,
     outputs: usize,
     pub(super) cost: u32,
+    /// Whether every step can be a link of one chain, or needs no work of its own.
+    pub(super) one_chain: bool,
 }
 
 impl Program {
@@ -196,7 +198,9 @@ impl Program {
             return Err(format!("output {missing} is never stored"));
         }
         let cost = instrs.iter().map(|instr| instr.cost()).sum::<u32>().max(1);
-        Ok(Program { steps: place(instrs), registers, inputs, outputs, cost })
+        let steps = place(instrs);
+        let one_chain = one_chain(&steps);
+        Ok(Program { steps, registers, inputs, outputs, cost, one_chain })
     }
 
     /// How many registers it uses: one more than the highest.
@@ -270,6 +274,22 @@ fn place(instrs: &[Instr]) -> Vec<Step> {
         next = link;
     }
     steps
+}
+
+/// Whether every step but reading is a link, and all of them fit one chain.
+fn one_chain(steps: &[Step]) -> bool {
+    // Each may begin anew with a value of its own.
+    let links: usize =
+        steps.iter().filter_map(|step| step.link).map(|link| 2 - usize::from(link.joins)).sum();
+    // A result that lies where it was made needs no store.
+    let stored_at_once = |output: u8| steps.iter().any(|step| step.direct == Some(output));
+    links < LINKS
+        && steps.iter().all(|step| match step.instr {
+            Instr::Load { .. } | Instr::Const { .. } => true,
+            Instr::LoadOut { .. } => !step.copy,
+            Instr::Store { output, .. } => stored_at_once(output),
+            _ => step.link.is_some(),
+        })
 }
 
 /// How many instructions read what instruction `at` writes to `register`.

@@ -188,28 +188,85 @@ fn random_programs_match_the_naive_reading_to_the_bit() {
                 (values(len, round * 3 + k), access)
             })
             .collect();
-        let old: Vec<Vec<f32>> = (0..3).map(|k| values(n, 1000 + round * 3 + k)).collect();
-        let mut want = old.clone();
-        naive(&program, n, &ins, &mut want);
-        for isa in Isa::available() {
-            let mut got = old.clone();
-            let views: Vec<_> = ins.iter().map(|(x, access)| (In::F32(x), *access)).collect();
-            let mut outs: Vec<Out> = got.iter_mut().map(|y| Out::F32(y)).collect();
-            run(isa, &program, n, &views, &mut outs);
-            for (got, want) in got.iter().zip(&want) {
-                for i in 0..n {
-                    let same = got[i] == want[i] || (got[i].is_nan() && want[i].is_nan());
-                    assert!(
-                        same,
-                        "round {round} on {}: element {i}: {} not {}\n{program:?}",
-                        isa.name(),
-                        got[i],
-                        want[i]
-                    );
-                }
+        matches_naive(&program, n, &ins, round);
+    }
+}
+
+/// Runs a program with three outputs on every path, over old contents that `seed` gives.
+fn matches_naive(program: &Program, n: usize, ins: &[(Vec<f32>, Access)], seed: u32) {
+    let old: Vec<Vec<f32>> = (0..3).map(|k| values(n, 1000 + seed * 3 + k)).collect();
+    let mut want = old.clone();
+    naive(program, n, ins, &mut want);
+    for isa in Isa::available() {
+        let mut got = old.clone();
+        let views: Vec<_> = ins.iter().map(|(x, access)| (In::F32(x), *access)).collect();
+        let mut outs: Vec<Out> = got.iter_mut().map(|y| Out::F32(y)).collect();
+        run(isa, program, n, &views, &mut outs);
+        for (got, want) in got.iter().zip(&want) {
+            for i in 0..n {
+                let same = got[i] == want[i] || (got[i].is_nan() && want[i].is_nan());
+                let (name, got, want) = (isa.name(), got[i], want[i]);
+                assert!(same, "seed {seed} on {name}: element {i}: {got} not {want}\n{program:?}");
             }
         }
     }
+}
+
+/// Programs of links only, running means among them, as optimizers have: they go block by block through the whole range.
+#[test]
+fn programs_that_are_one_chain_match_the_naive_reading_to_the_bit() {
+    let mut state = 11u32;
+    let mut next = move |below: u32| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) % below
+    };
+    let unary = [Unary::Neg, Unary::Abs, Unary::Relu, Unary::Square, Unary::Sqrt, Unary::Reciprocal];
+    let binary = [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div];
+    let mut one_chain = 0;
+    for round in 0..200 {
+        // Elements, elements to be overwritten, and numbers.
+        let mut instrs = vec![Instr::Load { dst: 0, input: 0 }];
+        instrs.extend((0..3).map(|k| Instr::LoadOut { dst: 1 + k, output: k }));
+        instrs.extend([Instr::Load { dst: 4, input: 1 }, Instr::Load { dst: 5, input: 2 }]);
+        let mut last = 0;
+        for output in 0..3u8 {
+            for _ in 0..1 + next(7) {
+                let dst = 6 + next(6) as u8;
+                // An output that is not yet overwritten, mostly.
+                let choices = 4 + 2 * u32::from(next(8) == 0);
+                let other = [0, 4, 5, 1 + output, 2, 3][next(choices) as usize];
+                match next(4) {
+                    0 => instrs.push(Instr::Unary { op: unary[next(6) as usize], dst, a: last }),
+                    1 => instrs.extend([
+                        Instr::Binary { op: Binary::Sub, dst, a: last, b: 1 + output },
+                        Instr::Binary { op: Binary::Mul, dst, a: dst, b: 4 },
+                        Instr::Binary {
+                            op: Binary::Add,
+                            dst,
+                            a: [1 + output, other][next(2) as usize],
+                            b: dst,
+                        },
+                    ]),
+                    2 => instrs.push(Instr::Binary { op: binary[next(4) as usize], dst, a: other, b: last }),
+                    _ => instrs.push(Instr::Binary { op: binary[next(4) as usize], dst, a: last, b: other }),
+                }
+                last = dst;
+            }
+            if last < 6 {
+                instrs.push(Instr::Unary { op: Unary::Neg, dst: 6, a: last });
+                last = 6;
+            }
+            instrs.push(Instr::Store { src: last, output });
+            last = [last, 0, 5][next(3) as usize];
+        }
+        let program = Program::new(&instrs).unwrap();
+        one_chain += u32::from(program.one_chain);
+        let n = 1 + next(6000) as usize;
+        let number = Access::Broadcast { inner: 1, repeat: n };
+        let ins = [(values(n, round), Access::Full), (vec![0.1], number), (vec![-2.5], number)];
+        matches_naive(&program, n, &ins, round);
+    }
+    assert!(one_chain > 50, "{one_chain} of 200 are one chain");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The interpreter: one pass of a program over a range of elements, tile by tile.
 
-use super::chain::{self, LINKS, Link};
+use super::chain::{self, Kind, LINKS, Link};
 use super::kernels::{binary, select, unary};
 use super::program::{Instr, Program};
 use super::{Access, In, for_each_type};
@@ -34,11 +34,28 @@ unsafe impl Send for Output {}
 // SAFETY: as above.
 unsafe impl Sync for Output {}
 
-/// A register's contents: `len` elements at `ptr`, or, where `uniform`, one vector of equal ones.
+/// A register's contents.
 #[derive(Clone, Copy)]
 pub(super) struct Value {
     pub ptr: *const f32,
-    pub uniform: bool,
+    pub span: Span,
+}
+
+/// What lies where a register points.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Span {
+    /// The elements of a tile.
+    Tile,
+    /// Those of one block of a chain; the next block overwrites them.
+    Block,
+    /// One vector of equal numbers, which stand for all.
+    Uniform,
+}
+
+impl Value {
+    pub fn uniform(self) -> bool {
+        self.span == Span::Uniform
+    }
 }
 
 /// One tile's place: elements `at .. at + len` of the whole.
@@ -68,9 +85,12 @@ pub(super) fn interpret(
     let mut filled = [0; PATTERNS];
     // Left uninitialised: to clear it would cost more than a small program runs.
     let mut regs = [MaybeUninit::<Value>::uninit(); Program::REGISTERS];
+    // A program that is one chain keeps nothing for longer than a block: its tile may be the whole range.
+    let flows = end - start > TILE && flows(program, ins, outs);
+    let (most, made) = if flows { (end - start, Span::Block) } else { (TILE, Span::Tile) };
     let mut at = start;
     while at < end {
-        let place = Place { at, len: TILE.min(end - at) };
+        let place = Place { at, len: most.min(end - at) };
         let mut chain = Chain::new();
         for step in &program.steps {
             // SAFETY: `Program::new` checked that registers are written before they are read and that
@@ -93,20 +113,22 @@ pub(super) fn interpret(
                     let operand = link.operand.map_or(from, |r| regs[r as usize].assume_init());
                     let joins = link.joins && chain.count > 0;
                     // A chain that has not begun does not begin with numbers: they are one vector, not a tile.
-                    if joins || !(from.uniform && operand.uniform) {
-                        if !joins || chain.count == LINKS {
+                    if joins || !(from.uniform() && operand.uniform()) {
+                        if chain.count + 2 > LINKS {
                             if joins {
                                 // Its last result goes by way of its tile to what follows.
-                                chain.links[LINKS - 1].assume_init_mut().to = from.ptr.cast_mut();
+                                chain.links[chain.count - 1].assume_init_mut().to = from.ptr.cast_mut();
                             }
                             chain.run(isa, place.len);
-                            chain.from = from;
                         }
-                        let out = target(dst, false);
-                        let to = if link.keep { out } else { std::ptr::null_mut() };
-                        chain.links[chain.count].write(Link { kind: link.kind, operand, to });
-                        chain.count += 1;
-                        regs[dst as usize].write(Value { ptr: out, uniform: false });
+                        if !joins || chain.count == 0 {
+                            chain.push(Link::new(Kind::From, from));
+                        }
+                        let ptr = target(dst, false);
+                        let span = if std::ptr::eq(ptr, tile(dst)) { made } else { Span::Tile };
+                        let to = if link.keep { ptr } else { std::ptr::null_mut() };
+                        chain.push(Link { to, reused: span == Span::Block, ..Link::new(link.kind, operand) });
+                        regs[dst as usize].write(Value { ptr, span });
                         continue;
                     }
                 }
@@ -122,6 +144,14 @@ pub(super) fn interpret(
                     Instr::Load { dst, input } => {
                         let (data, access) = ins[input as usize];
                         let value = match (access, filled.get_mut(input as usize)) {
+                            // One number for all tiles.
+                            (Access::Broadcast { .. }, Some(filled)) if data.len() == 1 => {
+                                let own = patterns.add(input as usize * PATTERN);
+                                if std::mem::replace(filled, 1) == 0 {
+                                    splat(for_each_type!(data, |x, to_f32| to_f32(x[0])), own);
+                                }
+                                Value { ptr: own, span: Span::Uniform }
+                            }
                             (Access::Broadcast { inner, repeat }, Some(filled))
                                 if patterned(inner, repeat, place) =>
                             {
@@ -132,7 +162,7 @@ pub(super) fn interpret(
                                     let out = std::slice::from_raw_parts_mut(pattern, inner + TILE);
                                     periodic(isa, data, block * inner, inner, 0, out);
                                 }
-                                Value { ptr: pattern.add(at % inner), uniform: false }
+                                Value { ptr: pattern.add(at % inner), span: Span::Tile }
                             }
                             _ => load(isa, data, access, place, own(dst)),
                         };
@@ -156,30 +186,36 @@ pub(super) fn interpret(
                                 tile
                             }
                         };
-                        regs[dst as usize].write(Value { ptr, uniform: false });
+                        regs[dst as usize].write(Value { ptr, span: Span::Tile });
                     }
                     Instr::Const { dst, bits } => {
                         regs[dst as usize].write(splat(f32::from_bits(bits), own(dst)));
                     }
                     Instr::Unary { op, dst, a } => {
                         let a = regs[a as usize].assume_init();
-                        let out = target(dst, a.uniform);
+                        let out = target(dst, a.uniform());
                         unary(isa, op, a, out, place.len);
-                        regs[dst as usize].write(Value { ptr: out, uniform: a.uniform });
+                        regs[dst as usize].write(Value { ptr: out, span: a.span });
                     }
                     Instr::Binary { op, dst, a, b } => {
                         let [a, b] = [a, b].map(|r| regs[r as usize].assume_init());
-                        let uniform = a.uniform && b.uniform;
+                        let uniform = a.uniform() && b.uniform();
                         let out = target(dst, uniform);
                         binary(isa, op, a, b, out, place.len);
-                        regs[dst as usize].write(Value { ptr: out, uniform });
+                        regs[dst as usize].write(Value {
+                            ptr: out,
+                            span: if uniform { Span::Uniform } else { Span::Tile },
+                        });
                     }
                     Instr::Select { dst, cond, a, b } => {
                         let operands = [cond, a, b].map(|r| regs[r as usize].assume_init());
-                        let uniform = operands.iter().all(|v| v.uniform);
+                        let uniform = operands.iter().all(|v| v.uniform());
                         let out = target(dst, uniform);
                         select(isa, operands, out, place.len);
-                        regs[dst as usize].write(Value { ptr: out, uniform });
+                        regs[dst as usize].write(Value {
+                            ptr: out,
+                            span: if uniform { Span::Uniform } else { Span::Tile },
+                        });
                     }
                     Instr::Store { src, output } => {
                         store(regs[src as usize].assume_init(), outs[output as usize], place)
@@ -193,17 +229,59 @@ pub(super) fn interpret(
     }
 }
 
+/// Whether a program is one chain over these operands: every step is a link, reads elements as they lie or one
+/// number for all, or stores what was made in place.
+fn flows(program: &Program, ins: &[(In<'_>, Access)], outs: &[Output]) -> bool {
+    let mut uniform = [false; Program::REGISTERS];
+    let plain = |(data, access): &(In<'_>, Access)| {
+        matches!((data, access), (In::F32(_), Access::Full)) || data.len() == 1
+    };
+    program.one_chain
+        && ins.len() <= PATTERNS
+        && ins.iter().all(plain)
+        && outs.iter().all(|out| matches!(out, Output::F32(_)))
+        && program.steps.iter().all(|step| match (step.instr, step.link) {
+            (Instr::Load { dst, input }, _) => {
+                uniform[dst as usize] = ins[input as usize].1 != Access::Full;
+                true
+            }
+            (Instr::Const { dst, .. }, _) => {
+                uniform[dst as usize] = true;
+                true
+            }
+            (Instr::LoadOut { dst, .. }, _) => {
+                uniform[dst as usize] = false;
+                true
+            }
+            (instr, Some(link)) => {
+                let numbers = uniform[link.from as usize] && link.operand.is_none_or(|r| uniform[r as usize]);
+                uniform[instr.dst().expect("a link has a result") as usize] = false;
+                !numbers
+            }
+            (_, None) => true,
+        })
+}
+
 /// Links that wait to be run.
 struct Chain {
-    from: Value,
     links: [MaybeUninit<Link>; LINKS],
     count: usize,
 }
 
 impl Chain {
     fn new() -> Chain {
-        let nothing = Value { ptr: std::ptr::null(), uniform: true };
-        Chain { from: nothing, links: [MaybeUninit::uninit(); LINKS], count: 0 }
+        Chain { links: [MaybeUninit::uninit(); LINKS], count: 0 }
+    }
+
+    /// Adds a link; there is room for it.
+    fn push(&mut self, mut link: Link) {
+        // SAFETY: the first `count` links were written.
+        if let Some(toward) = link.toward(unsafe { scratch::written(&self.links[..self.count]) }) {
+            self.count -= 2;
+            link = toward;
+        }
+        self.links[self.count].write(link);
+        self.count += 1;
     }
 
     /// Runs what waits, over `len` elements.
@@ -213,7 +291,7 @@ impl Chain {
     unsafe fn run(&mut self, isa: Isa, len: usize) {
         if self.count > 0 {
             // SAFETY: the first `count` links were written; the rest is the caller's contract.
-            unsafe { chain::run(isa, self.from, scratch::written(&self.links[..self.count]), len) };
+            unsafe { chain::run(isa, scratch::written(&self.links[..self.count]), len) };
             self.count = 0;
         }
     }
@@ -226,7 +304,7 @@ impl Chain {
 unsafe fn splat(x: f32, own: *mut f32) -> Value {
     // SAFETY: the caller's contract.
     unsafe { own.cast::<[f32; LANES]>().write([x; LANES]) };
-    Value { ptr: own, uniform: true }
+    Value { ptr: own, span: Span::Uniform }
 }
 
 /// Asks for the next tile of an operand: a program reads several in turn, each by so little at a time that the
@@ -253,7 +331,7 @@ fn patterned(inner: usize, repeat: usize, Place { at, len }: Place) -> bool {
 unsafe fn load(isa: Isa, data: In<'_>, access: Access, place: Place, own: *mut f32) -> Value {
     let Place { at, len } = place;
     let tile = own.wrapping_add(LANES);
-    let in_tile = Value { ptr: tile, uniform: false };
+    let in_tile = Value { ptr: tile, span: Span::Tile };
     // SAFETY: the caller's contract, and the bounds checks of slices.
     unsafe {
         let (inner, repeat) = match access {
@@ -261,7 +339,7 @@ unsafe fn load(isa: Isa, data: In<'_>, access: Access, place: Place, own: *mut f
                 return match data {
                     In::F32(x) => {
                         ahead(x.as_ptr().wrapping_add(at + len), TILE.min(x.len() - at - len));
-                        Value { ptr: x[at..at + len].as_ptr(), uniform: false }
+                        Value { ptr: x[at..at + len].as_ptr(), span: Span::Tile }
                     }
                     _ => {
                         convert(isa, data, at, std::slice::from_raw_parts_mut(tile, len));
@@ -279,7 +357,7 @@ unsafe fn load(isa: Isa, data: In<'_>, access: Access, place: Place, own: *mut f
         }
         if phase + len <= inner {
             return match data {
-                In::F32(x) => Value { ptr: x[row + phase..row + phase + len].as_ptr(), uniform: false },
+                In::F32(x) => Value { ptr: x[row + phase..row + phase + len].as_ptr(), span: Span::Tile },
                 _ => {
                     convert(isa, data, row + phase, std::slice::from_raw_parts_mut(tile, len));
                     in_tile
@@ -342,13 +420,13 @@ unsafe fn store(value: Value, output: Output, place: Place) {
     // SAFETY: the caller's contract. A register that is not where the output is does not overlap it.
     unsafe {
         match output {
-            Output::F32(out) if value.uniform => {
+            Output::F32(out) if value.uniform() => {
                 std::slice::from_raw_parts_mut(out.add(at), len).fill(*value.ptr);
             }
             Output::F32(out) => std::ptr::copy_nonoverlapping(value.ptr, out.add(at), len),
             Output::Bool(out) => {
                 let out = std::slice::from_raw_parts_mut(out.add(at), len);
-                if value.uniform {
+                if value.uniform() {
                     out.fill(u8::from(*value.ptr != 0.0));
                 } else {
                     let value = std::slice::from_raw_parts(value.ptr, len);
