@@ -297,11 +297,10 @@ def _one_batch(model, function, data, class_weight, return_dict):
     plain = sample_weight is None and class_weight is None
     shortcuts = model.__dict__.setdefault("_short_steps", {})
     if plain and (short := shortcuts.get(function)) is not None:
-        logs = None
         with suppress(IndexError):  # the long way says which id
-            logs = short(x, y)
-        if logs is not None:
-            return logs if return_dict else _in_order(model, logs)
+            logs = short(x, y, return_dict)
+            if logs is not None:
+                return logs
     checks.check_inputs(model, standardize(x, "x"))
     batch = standardize_batch(data, class_weight)
     while batch[-1] is None:  # as `fit` gives it: no trailing None
@@ -313,15 +312,19 @@ def _one_batch(model, function, data, class_weight, return_dict):
         model.reset_metrics()
     logs = pythonify_logs(_run(model, step or function, batch))
     if plain and step is not None:
-        shortcuts[function] = StepShortcut.of(model, step, batch, logs)
+        shortcuts[function] = StepShortcut.of(model, step, batch, logs, _order(model, logs))
     return logs if return_dict else _in_order(model, logs)
+
+
+def _order(model, logs):
+    """The names in `logs` in the order of the metrics."""
+    names = [m.name for metric in model.metrics for m in getattr(metric, "metrics", [metric])]
+    return [name for name in names if name in logs] + [name for name in sorted(logs) if name not in names]
 
 
 def _in_order(model, logs):
     """The values of `logs` in the order of the metrics; a single one stands alone."""
-    names = [m.name for metric in model.metrics for m in getattr(metric, "metrics", [metric])]
-    values = [logs[name] for name in names if name in logs]
-    values += [logs[name] for name in sorted(logs) if name not in names]
+    values = [logs[name] for name in _order(model, logs)]
     return values[0] if len(values) == 1 else values
 
 

@@ -81,15 +81,23 @@ def fresh_step(model, function, batch):
 class StepShortcut:
     """`train_on_batch` or `test_on_batch` of one array and its labels, by the step of one batch alone."""
 
-    def __init__(self, model, step, x, y):
-        self.model, self.kinds = model, (_kind(x), _kind(y))
+    def __init__(self, model, step, x, y, order):
+        self.model, self.kinds, self.order = model, (_kind(x), _kind(y)), order
         _, traced = step.lookup(((x, y),))
         self.function, self.pack = traced.function, traced.pack
-        self.checks_labels = any(checks.sparse_terms(model._compile_loss)) if model._compile_loss else False
+        terms = list(checks.sparse_terms(model._compile_loss)) if model._compile_loss else []
+        self.checks_labels = bool(terms)
+        # Read without a sign, labels below the number of classes are not negative either.
+        one = len(terms) == 1 and y.dtype.kind in "iu"
+        self.unsigned = np.dtype(f"u{y.dtype.itemsize}") if one else None
+        self.classes = terms[0][2] if one else None
 
     @classmethod
-    def of(cls, model, step, batch, logs):
-        """The shortcut for batches like this one, or None where there can be none."""
+    def of(cls, model, step, batch, logs, order):
+        """The shortcut for batches like this one, or None where there can be none.
+
+        `order`: the names of the logs, as `train_on_batch` returns their values.
+        """
         if not (isinstance(batch, tuple) and len(batch) == 2):
             return None
         x, y = batch
@@ -101,10 +109,10 @@ class StepShortcut:
             or not all(type(v) is float for v in logs.values())
         ):
             return None
-        return cls(model, step, x, y)
+        return cls(model, step, x, y, order)
 
-    def __call__(self, x, y):
-        """The logs, or None where the shortcut does not apply."""
+    def __call__(self, x, y, return_dict):
+        """What `train_on_batch` returns, or None where the shortcut does not apply."""
         if not (
             type(x) is np.ndarray
             and type(y) is np.ndarray
@@ -113,7 +121,10 @@ class StepShortcut:
             and not state.eager
         ):
             return None
-        if self.checks_labels:
+        if self.checks_labels and not (self.unsigned and y.view(self.unsigned).max(initial=0) < self.classes):
             checks.check_batch_labels(self.model, (x, y))
         logs = self.pack(self.function(x, y))
-        return {name: float(logs[name]) for name in sorted(logs)}
+        if return_dict:
+            return {name: float(logs[name]) for name in sorted(logs)}
+        values = [float(logs[name]) for name in self.order]
+        return values[0] if len(values) == 1 else values
