@@ -9,6 +9,9 @@
 //! The points are 0, infinity and +-1 for n = 4, `+-1/sqrt 2`, `+-sqrt 2` for n = 6, which round less than the textbook's
 //! +-1, +-2 (by a factor of 4), and +-1/2, +-1, +-2 for n = 8. All squares are exact.
 //!
+//! Of a tile at the end of a line that has no more than `m - 2` outputs, two positions are left out (`m = 4`): 14 outputs are
+//! 4 + 4 + 4 + 2, with 22 positions along each side for 24.
+//!
 //! Multiplications for an output and channel pair, and the measured error, the largest over the root mean square of the
 //! outputs, inputs and filters uniform in -1..1:
 //!
@@ -41,7 +44,7 @@ use crate::simd::LINE;
 use crate::threads::SharedMut;
 use crate::{Isa, scratch, threads};
 use std::ops::Range;
-use tile::Grid;
+use tile::{Block, Grid};
 use transform::{Filter, Input, Inverse};
 
 pub use tile::Minimal;
@@ -90,6 +93,10 @@ pub(crate) fn fastest(isa: Isa, g: &Conv2d, repacked: bool) -> Option<Minimal> {
 /// What one core reads from memory while the other does too.
 const BYTES_PER_NS: f64 = 20.0;
 
+/// Filters of so few bytes are found where the last run has left them, and read so fast.
+const NEAR_BYTES: usize = 1 << 20;
+const NEAR_BYTES_PER_NS: f64 = 60.0;
+
 /// What the transforms take for each element of a transformed input or output: out of L2 and into it.
 const TRANSFORM_NS: f64 = 0.08;
 
@@ -101,7 +108,9 @@ const TILE_STEPS: usize = 8;
 fn multiply_ns(isa: Isa, rows: usize, matrices: usize, c: usize, co: usize, extra: usize) -> f64 {
     let flops_per_ns = 14.0 * kernels(isa).lanes as f64;
     let flops = 2.0 * (rows * matrices * (c + extra) * co) as f64;
-    (flops / flops_per_ns).max((4 * matrices * c * co) as f64 / BYTES_PER_NS)
+    let bytes = 4 * matrices * c * co;
+    let bytes_per_ns = if bytes <= NEAR_BYTES { NEAR_BYTES_PER_NS } else { BYTES_PER_NS };
+    (flops / flops_per_ns).max(bytes as f64 / bytes_per_ns)
 }
 
 /// Where the transformed input of a block of tiles lies: floats from one tile and from one position to the next.
@@ -140,16 +149,22 @@ impl Winograd {
         self.g.n * self.grid.tiles()
     }
 
+    /// Products of the batch for each channel and filter: those of all tiles.
+    fn products(&self) -> usize {
+        self.g.n * self.grid.products(self.minimal)
+    }
+
     /// Nanoseconds that one core takes, by the estimate that the definition is measured with.
     fn ns(&self) -> f64 {
         let Conv2d { c, co, .. } = self.g;
-        multiply_ns(self.isa, self.tiles(), self.positions(), c, co, TILE_STEPS) + self.transforms_ns()
+        multiply_ns(self.isa, self.products() / self.positions(), self.positions(), c, co, TILE_STEPS)
+            + self.transforms_ns()
     }
 
     /// Those of the transforms.
     fn transforms_ns(&self) -> f64 {
         let Conv2d { c, co, .. } = self.g;
-        TRANSFORM_NS * (self.positions() * self.tiles() * (c.next_multiple_of(16) + co)) as f64
+        TRANSFORM_NS * (self.products() * (c.next_multiple_of(16) + co)) as f64
     }
 
     /// Elements of the transformed filter.
@@ -205,15 +220,17 @@ impl Winograd {
         let (blocks, parts) = self.tasks(tiles, panels);
         threads::run_chunked(blocks, parts, |block, taken| {
             let (first, count) = split(tiles, blocks, block);
-            let (tiles, strip) = (first..first + count, Strip::new(g.c, count));
+            let strip = Strip::new(g.c, count);
             scratch::with(strip.position * self.positions(), |v: &mut [f32]| {
-                // Few tiles and many filters: each thread transforms the tiles for itself, as to do that takes less
-                // time than to fetch them from where another has.
-                self.transform(x, tiles.clone(), strip, v);
-                for part in taken {
-                    let (panel, panels) = split(panels, parts, part);
-                    self.multiply(v, strip, tiles.clone(), packed, panel..panel + panels, &out);
-                }
+                self.grid.with_block(first..first + count, |block| {
+                    // Few tiles and many filters: each thread transforms the tiles for itself, as to do that takes less
+                    // time than to fetch them from where another has.
+                    self.transform(x, block, strip, v);
+                    for part in taken {
+                        let (panel, panels) = split(panels, parts, part);
+                        self.multiply(v, strip, block, packed, panel..panel + panels, &out);
+                    }
+                });
             });
         });
     }
@@ -223,7 +240,7 @@ impl Winograd {
     fn tasks(&self, tiles: usize, panels: usize) -> (usize, usize) {
         let blocks = tiles.div_ceil(block_tiles(self.positions()));
         let Conv2d { c, co, .. } = self.g;
-        let work = self.positions() * tiles * (c + TILE_STEPS) * co / 64 + self.transforms_ns() as usize;
+        let work = self.products() * (c + TILE_STEPS) * co / 64 + self.transforms_ns() as usize;
         let threads = threads::num_threads();
         if threads == 1 || !threads::sharing_pays(work, self.g.x_len() + self.g.y_len()) {
             return (blocks, 1);
@@ -249,27 +266,27 @@ impl Winograd {
         (blocks, want.div_ceil(blocks).min(panels))
     }
 
-    /// Transforms `tiles` into the strip `v`.
-    fn transform(&self, x: &[f32], tiles: Range<usize>, strip: Strip, v: &mut [f32]) {
-        let input = Input { x, g: &self.g, grid: &self.grid, tiles, strip };
+    /// Transforms the tiles of a block into the strip `v`.
+    fn transform(&self, x: &[f32], block: &Block, strip: Strip, v: &mut [f32]) {
+        let input = Input { x, g: &self.g, grid: &self.grid, block, strip };
         scratch::with(self.g.c, |zeros: &mut [f32]| {
             zeros.fill(0.0);
             input.run(self.isa, self.minimal, zeros, v);
         });
     }
 
-    /// Multiplies the `tiles` of a strip by panels of filters, and finishes their outputs.
+    /// Multiplies the tiles of a strip by panels of filters, and finishes their outputs.
     fn multiply(
         &self,
         v: &[f32],
         strip: Strip,
-        tiles: Range<usize>,
+        block: &Block,
         packed: &[f32],
         panels: Range<usize>,
         out: &Output,
     ) {
         let kernels = kernels(self.isa);
-        let (positions, c, count) = (self.positions(), self.g.c, tiles.len());
+        let (positions, c, count) = (self.positions(), self.g.c, block.places.len());
         assert!((count - 1) * strip.tile + c <= strip.position && strip.position * positions <= v.len());
         let widest = self.cut().widest();
         let sums = Strip { tile: widest, position: count * widest + 16 };
@@ -279,12 +296,14 @@ impl Winograd {
                 for panel in panels {
                     let (width, filter) = (self.stored(panel).len(), &packed[self.place(panel)]);
                     let list = kernels.width(width).by_rows;
-                    let heights = count.div_ceil(list.len());
                     for position in 0..positions {
+                        let tiles = block.with_product(self.minimal.dropped(position));
+                        let heights = tiles.len().div_ceil(list.len());
                         let b = filter[position * c * width..].as_ptr();
                         let next = b.wrapping_add(c * width);
                         for i in 0..heights {
-                            let (first, rows) = split(count, heights, i);
+                            let (first, rows) = split(tiles.len(), heights, i);
+                            let first = tiles.start + first;
                             let row = v[position * strip.position + first * strip.tile..].as_ptr();
                             let tile = Tile {
                                 a: &row,
@@ -318,26 +337,26 @@ impl Winograd {
                             unsafe { list[rows - 1](&tile) };
                         }
                     }
-                    self.finish(m, sums, tiles.clone(), panel, out);
+                    self.finish(m, sums, block, panel, out);
                 }
             });
         });
     }
 
     /// Transforms the sums of one panel back and writes its outputs.
-    fn finish(&self, m: &[f32], sums: Strip, tiles: Range<usize>, panel: usize, out: &Output) {
+    fn finish(&self, m: &[f32], sums: Strip, block: &Block, panel: usize, out: &Output) {
         let g = &self.g;
         let columns = self.cut().columns(panel..panel + 1);
         let filters = columns.len();
         let out = out.columns(columns.start, filters);
         let bounds = out.act.bounds();
-        let inverse = Inverse { m, sums, g, grid: &self.grid, tiles: tiles.clone() };
+        let inverse = Inverse { m, sums, g, grid: &self.grid, block };
         inverse.run(self.isa, self.minimal, &out);
         if bounds.is_some() {
             return;
         }
         let [a, b] = self.grid.axes;
-        for (image, [row, col]) in self.grid.walk(tiles) {
+        for &[image, row, col] in block.places {
             for row in row..(row + a.m).min(a.outputs) {
                 for col in col..(col + b.m).min(b.outputs) {
                     let pixel = image * g.oh * g.ow + row * a.output_step + col * b.output_step;

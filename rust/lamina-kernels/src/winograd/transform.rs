@@ -4,8 +4,8 @@
 #![allow(clippy::needless_range_loop)] // registers are arrays, indexed in step
 
 use super::Strip;
-use super::line::{filter, forward, inverse};
-use super::tile::{Grid, Minimal};
+use super::line::{dropped, filter, forward, inverse};
+use super::tile::{Block, Grid, Minimal};
 use crate::conv::Conv2d;
 use crate::gemm::Output;
 use crate::simd::Simd;
@@ -85,12 +85,29 @@ fn filter_panel<S: Simd, const RY: usize, const NY: usize, const R: usize, const
     }
 }
 
+/// Calls `$run!($short_down, $short_across)` for each kind of tile that squares and lines have.
+macro_rules! each_kind {
+    (square, $run:ident) => {
+        $run!(false, false);
+        $run!(false, true);
+        $run!(true, false);
+        $run!(true, true);
+    };
+    (line, $run:ident) => {
+        $run!(false, false);
+        $run!(false, true);
+    };
+    (whole, $run:ident) => {
+        $run!(false, false);
+    };
+}
+
 /// The transform of tiles of the images into a strip.
 pub(super) struct Input<'a> {
     pub x: &'a [f32],
     pub g: &'a Conv2d,
     pub grid: &'a Grid,
-    pub tiles: Range<usize>,
+    pub block: &'a Block<'a>,
     pub strip: Strip,
 }
 
@@ -99,35 +116,58 @@ impl Input<'_> {
     pub fn run(&self, isa: Isa, tile: Minimal, zeros: &[f32], v: &mut [f32]) {
         let g = self.g;
         assert_eq!(self.x.len(), g.x_len(), "the input has n * h * w * c elements");
-        assert!(zeros.len() >= g.c && self.tiles.end <= g.n * self.grid.tiles(), "tiles of the images");
+        assert!(zeros.len() >= g.c, "zeros for all channels");
         assert!(v.len() >= tile.positions() * self.strip.position, "the strip has all positions");
-        assert!(self.tiles.len() * self.strip.tile <= self.strip.position, "and all tiles");
+        assert!(self.block.places.len() * self.strip.tile <= self.strip.position, "and all tiles");
         assert!(self.strip.tile >= g.c.next_multiple_of(16), "whole vectors are written");
         let (job, v) = (self, v.as_mut_ptr());
         macro_rules! run {
-            ($ny:literal, $n:literal) => {
-                dispatch!(isa, input_tiles::<_, $ny, $n>, (job: &Input, zeros: &[f32], v: *mut f32))
-            };
+            ($kinds:ident $ny:literal, $n:literal) => {{
+                macro_rules! kind {
+                                ($down:literal, $across:literal) => {
+                                    let tiles = self.block.kind([$down, $across]);
+                                    if !tiles.is_empty() {
+                                        dispatch!(
+                                            isa,
+                                            input_tiles::<_, $ny, $n, $down, $across>,
+                                            (job: &Input, tiles: Range<usize>, zeros: &[f32], v: *mut f32)
+                                        );
+                                    }
+                                };
+                            }
+                each_kind!($kinds, kind);
+            }};
         }
         match tile {
-            Minimal::F2x2_3x3 => run!(4, 4),
-            Minimal::F4x4_3x3 | Minimal::F2x2_5x5 => run!(6, 6),
-            Minimal::F4_3 | Minimal::F2_5 => run!(1, 6),
-            Minimal::F4_5 | Minimal::F2_7 => run!(1, 8),
+            Minimal::F2x2_3x3 => run!(whole 4, 4),
+            Minimal::F2x2_5x5 => run!(whole 6, 6),
+            Minimal::F4x4_3x3 => run!(square 6, 6),
+            Minimal::F4_3 => run!(line 1, 6),
+            Minimal::F2_5 => run!(whole 1, 6),
+            Minimal::F4_5 => run!(line 1, 8),
+            Minimal::F2_7 => run!(whole 1, 8),
         }
     }
 }
 
 #[inline(always)]
-fn input_tiles<S: Simd, const NY: usize, const N: usize>(s: S, job: &Input, zeros: &[f32], v: *mut f32) {
+fn input_tiles<S: Simd, const NY: usize, const N: usize, const DOWN: bool, const ACROSS: bool>(
+    s: S,
+    job: &Input,
+    tiles: Range<usize>,
+    zeros: &[f32],
+    v: *mut f32,
+) {
     let Input { x, g, grid, strip, .. } = *job;
     let [down, across] = grid.axes;
-    for (i, (image, [row, col])) in grid.walk(job.tiles.clone()).enumerate() {
+    let (tall, wide) = (NY - 2 * usize::from(DOWN), N - 2 * usize::from(ACROSS));
+    for i in tiles {
+        let [image, row, col] = job.block.places[i];
         let mut pixels = [[zeros.as_ptr(); N]; NY];
-        for r in 0..NY {
+        for r in 0..tall {
             // Wraps below zero, and is then out of the image too.
             let iy = (row + r).wrapping_sub(down.pad);
-            for k in 0..N {
+            for k in 0..wide {
                 let ix = (col + k).wrapping_sub(across.pad);
                 if iy < down.inputs && ix < across.inputs {
                     let pixel = image * g.h * g.w + iy * down.input_step + ix * across.input_step;
@@ -139,17 +179,23 @@ fn input_tiles<S: Simd, const NY: usize, const N: usize>(s: S, job: &Input, zero
         macro_rules! vector {
             ($j:expr, $load:expr) => {{
                 let mut rows = [[s.zero(); N]; NY];
-                for r in 0..NY {
+                for r in 0..tall {
                     let mut line = [s.zero(); N];
-                    for k in 0..N {
+                    for k in 0..wide {
                         // SAFETY: each pointer has c elements; at most those from j on are read.
                         line[k] = unsafe { $load(pixels[r][k].add($j)) };
                     }
-                    rows[r] = forward(s, line);
+                    rows[r] = forward::<S, N, ACROSS>(s, line);
                 }
                 for k in 0..N {
-                    let out: [S::V; NY] = forward(s, column(&rows, k));
+                    if ACROSS && dropped(N, k) {
+                        continue;
+                    }
+                    let out = forward::<S, NY, DOWN>(s, column(&rows, k));
                     for r in 0..NY {
+                        if DOWN && dropped(NY, r) {
+                            continue;
+                        }
                         // SAFETY: a tile's room is a multiple of the lanes; `run` holds the strip's size.
                         unsafe { s.store(v.add((r * N + k) * strip.position + $j), out[r]) };
                     }
@@ -172,7 +218,7 @@ pub(super) struct Inverse<'a> {
     pub sums: Strip,
     pub g: &'a Conv2d,
     pub grid: &'a Grid,
-    pub tiles: Range<usize>,
+    pub block: &'a Block<'a>,
 }
 
 impl Inverse<'_> {
@@ -180,37 +226,58 @@ impl Inverse<'_> {
     /// the activation is a clamp, that.
     pub fn run(&self, isa: Isa, tile: Minimal, out: &Output) {
         assert!(self.m.len() >= tile.positions() * self.sums.position, "sums of all positions");
-        assert!(self.tiles.len() * self.sums.tile <= self.sums.position, "and of all tiles");
-        assert!(self.tiles.end <= self.g.n * self.grid.tiles(), "tiles of the images");
+        assert!(self.block.places.len() * self.sums.tile <= self.sums.position, "and of all tiles");
         let job = self;
         macro_rules! run {
-            ($ny:literal $my:literal, $n:literal $m:literal) => {
-                dispatch!(isa, inverse_tiles::<_, $ny, $my, $n, $m>, (job: &Inverse, out: &Output))
-            };
+            ($kinds:ident $ny:literal $my:literal, $n:literal $m:literal) => {{
+                macro_rules! kind {
+                                ($down:literal, $across:literal) => {
+                                    let tiles = self.block.kind([$down, $across]);
+                                    if !tiles.is_empty() {
+                                        dispatch!(
+                                            isa,
+                                            inverse_tiles::<_, $ny, $my, $n, $m, $down, $across>,
+                                            (job: &Inverse, tiles: Range<usize>, out: &Output)
+                                        );
+                                    }
+                                };
+                            }
+                each_kind!($kinds, kind);
+            }};
         }
         match tile {
-            Minimal::F2x2_3x3 => run!(4 2, 4 2),
-            Minimal::F4x4_3x3 => run!(6 4, 6 4),
-            Minimal::F2x2_5x5 => run!(6 2, 6 2),
-            Minimal::F4_3 => run!(1 1, 6 4),
-            Minimal::F2_5 => run!(1 1, 6 2),
-            Minimal::F4_5 => run!(1 1, 8 4),
-            Minimal::F2_7 => run!(1 1, 8 2),
+            Minimal::F2x2_3x3 => run!(whole 4 2, 4 2),
+            Minimal::F4x4_3x3 => run!(square 6 4, 6 4),
+            Minimal::F2x2_5x5 => run!(whole 6 2, 6 2),
+            Minimal::F4_3 => run!(line 1 1, 6 4),
+            Minimal::F2_5 => run!(whole 1 1, 6 2),
+            Minimal::F4_5 => run!(line 1 1, 8 4),
+            Minimal::F2_7 => run!(whole 1 1, 8 2),
         }
     }
 }
 
 #[inline(always)]
-fn inverse_tiles<S: Simd, const NY: usize, const MY: usize, const N: usize, const M: usize>(
+fn inverse_tiles<
+    S: Simd,
+    const NY: usize,
+    const MY: usize,
+    const N: usize,
+    const M: usize,
+    const DOWN: bool,
+    const ACROSS: bool,
+>(
     s: S,
     job: &Inverse,
+    tiles: Range<usize>,
     out: &Output,
 ) {
     let Inverse { m, sums, g, grid, .. } = *job;
     let [down, across] = grid.axes;
     let (low, high) = out.act.bounds().unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
     let (low, high) = (s.splat(low), s.splat(high));
-    for (i, (image, [row, col])) in grid.walk(job.tiles.clone()).enumerate() {
+    for i in tiles {
+        let [image, row, col] = job.block.places[i];
         let start = image * g.oh * g.ow + row * down.output_step + col * across.output_step;
         let (tall, wide) = ((down.outputs - row).min(MY), (across.outputs - col).min(M));
         for j in (0..out.cols).step_by(S::LANES) {
@@ -226,15 +293,21 @@ fn inverse_tiles<S: Simd, const NY: usize, const MY: usize, const N: usize, cons
                 }
                 let mut rows = [[s.zero(); M]; NY];
                 for r in 0..NY {
+                    if DOWN && dropped(NY, r) {
+                        continue;
+                    }
                     let mut line = [s.zero(); N];
                     for k in 0..N {
+                        if ACROSS && dropped(N, k) {
+                            continue;
+                        }
                         line[k] = s.load(m.add((r * N + k) * sums.position));
                     }
-                    rows[r] = inverse(s, line);
+                    rows[r] = inverse::<S, N, M, ACROSS>(s, line);
                 }
                 let bias = if out.bias.is_null() { s.zero() } else { load!(out.bias.add(j)) };
                 for k in 0..wide {
-                    let pixels: [S::V; MY] = inverse(s, column(&rows, k));
+                    let pixels = inverse::<S, NY, MY, DOWN>(s, column(&rows, k));
                     for r in 0..tall {
                         let pixel = start + r * down.output_step + k * across.output_step;
                         let offset = pixel * g.co + j;
