@@ -34,18 +34,35 @@ pub struct Conv {
     pub mixing: Mixing,
     /// What follows each sum.
     pub epilogue: Epilogue,
+    /// Rows and columns at the end of Y that nobody reads: Y is without them.
+    pub trim: [usize; 2],
 }
 
 impl Conv {
     /// A convolution in `groups` groups.
     pub fn new(strides: [usize; 2], padding: Padding, dilation: [usize; 2], groups: usize) -> Conv {
         let slide = Slide { strides, padding, dilation };
-        Conv { slide, mixing: Mixing::Groups(groups), epilogue: Epilogue::default() }
+        Conv { slide, mixing: Mixing::Groups(groups), epilogue: Epilogue::default(), trim: [0, 0] }
     }
 
     /// A convolution of each channel with kernels of its own.
     pub fn depthwise(strides: [usize; 2], padding: Padding, dilation: [usize; 2]) -> Conv {
         Conv { mixing: Mixing::Depthwise, ..Conv::new(strides, padding, dilation, 1) }
+    }
+
+    /// This convolution without what a pooling of its result leaves out at the end: windows inside of 11 pixels, two wide
+    /// and two apart, cover 10.
+    pub fn trimmed(self, pool: &Slide, window: [usize; 2], y: &Type) -> Option<Conv> {
+        if pool.padding != Padding::Valid || self.epilogue.residual {
+            return None;
+        }
+        let mut trim = self.trim;
+        for axis in 0..2 {
+            let outputs = y.dims[1 + axis]?;
+            let slack = outputs.checked_sub(pool.extent(axis, window[axis]))?;
+            trim[axis] += slack % pool.strides[axis];
+        }
+        (trim != self.trim).then_some(Conv { trim, ..self })
     }
 
     /// Input and output channels of a kernel.
@@ -99,6 +116,7 @@ impl Conv {
         let spatial = |axis: usize| {
             self.slide
                 .output(name, axis, x.dims[1 + axis], kernel.dims[axis])
+                .map(|n| n.map(|n| n.saturating_sub(self.trim[axis])))
                 .map_err(|e| e.got(&x.dims).got(&kernel.dims))
         };
         Ok(smallvec![x.dims[0], spatial(0)?, spatial(1)?, outputs])

@@ -1,5 +1,6 @@
 //! Convolutions and what alone reads them become one op, so that what lies between is never whole in memory: a depthwise
-//! one with those around it, one of few channels with its pooling.
+//! one with those around it, one of few channels with its pooling. Where a pooling stays apart, what it leaves out at the end
+//! is not computed.
 
 use super::uses;
 use crate::error::Result;
@@ -24,8 +25,13 @@ pub fn run(traced: Traced) -> Result<Traced> {
             Op::Pool(pool) if uses.get(&node.inputs[0]) == Some(&1) => match *g.op(inputs[0]) {
                 Op::Conv(conv) => {
                     let operands = Operands::from_slice(&g.node(inputs[0]).inputs);
-                    let op = PooledConv::of(conv, pool, g.ty(operands[0]), g.ty(operands[1]));
-                    op.map(|op| (op.into(), operands))
+                    match PooledConv::of(conv, pool, g.ty(operands[0]), g.ty(operands[1])) {
+                        Some(op) => Some((op.into(), operands)),
+                        None => match conv.trimmed(&pool.slide, pool.window, g.ty(inputs[0])) {
+                            Some(conv) => Some((pool.into(), smallvec![g.add(conv, &operands)?])),
+                            None => None,
+                        },
+                    }
                 }
                 _ => None,
             },
@@ -122,7 +128,7 @@ fn gated(conv: Conv, g: &Graph, inputs: &[Value]) -> Option<(Op, Operands)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::DType;
+    use crate::function::Function;
     use crate::graph::{Graph, Value};
     use crate::ops::OpDef;
     use crate::ops::activation::Activation;
@@ -131,6 +137,7 @@ mod tests {
     use crate::ops::window::Padding;
     use crate::passes::{optimise, specialise};
     use crate::shape::Type;
+    use crate::{DType, Tensor};
 
     /// The ops of an inverted residual's first half whose middle is a result too, or is not.
     fn ops(shared: bool) -> Vec<&'static str> {
@@ -177,6 +184,46 @@ mod tests {
         assert_eq!(pooled(16, PoolKind::Max, 2), ["conv", "max_pool"]);
         assert_eq!(pooled(3, PoolKind::Avg, 2), ["conv", "average_pool"]);
         assert_eq!(pooled(3, PoolKind::Max, 1), ["conv", "max_pool"]);
+    }
+
+    /// Two by two of 11 pixels are 5; a convolution need not make the eleventh, unless something else reads it.
+    #[test]
+    fn what_pooling_leaves_out_is_not_computed() {
+        let made = |size: usize, padding: Padding, shared: bool| {
+            let mut g = Graph::new();
+            let [x, kernel] =
+                [&[2, size, 13, 16][..], &[3, 3, 16, 8]].map(|dims| g.input(Type::known(DType::F32, dims)));
+            let conv = g.add(Conv::new([1, 1], Padding::Valid, [1, 1], 1), &[x, kernel]).unwrap();
+            let pool = Pool::new(PoolKind::Avg, [2, 2], [2, 2], padding);
+            let y = g.add(pool, &[conv]).unwrap();
+            let types: Vec<Type> = g.inputs().iter().map(|v| g.ty(*v).clone()).collect();
+            let outputs = if shared { vec![y, conv] } else { vec![y] };
+            let traced = Traced { graph: g, outputs, updates: vec![] };
+            let best = optimise(specialise(&traced, &types).unwrap()).unwrap();
+            let live = best.graph.live(best.roots());
+            let mut nodes =
+                best.graph.nodes().iter().zip(live).filter(|(n, live)| *live && n.op.name() == "conv");
+            let (conv, _) = nodes.next().expect("a convolution");
+            let numbers = |ty: &Type| {
+                let dims = ty.concrete();
+                let data: Vec<f32> =
+                    (0..dims.iter().product::<usize>()).map(|i| (i * 37 % 41) as f32 - 20.0).collect();
+                Tensor::from_slice(&dims, &data)
+            };
+            let inputs: Vec<Tensor> = types.iter().map(numbers).collect();
+            let results = Function::new(traced).call(&inputs).unwrap();
+            (conv.types[0].concrete()[1..3].to_vec(), results[0].as_slice::<f32>().to_vec())
+        };
+        let (dims, alone) = made(13, Padding::Valid, false);
+        assert_eq!(dims, [10, 10]);
+        let (dims, shared) = made(13, Padding::Valid, true);
+        assert_eq!(dims, [11, 11]);
+        assert!(
+            alone.iter().zip(&shared).all(|(a, b)| (a - b).abs() <= 1e-2),
+            "whole numbers, about a thousand"
+        );
+        assert_eq!(made(12, Padding::Valid, false).0, [10, 10]);
+        assert_eq!(made(13, Padding::Same, false).0, [11, 11]);
     }
 
     #[test]
