@@ -10,6 +10,7 @@
 mod filter;
 mod gated;
 mod indirect;
+mod phases;
 mod pooled;
 pub(crate) mod window;
 
@@ -23,6 +24,7 @@ use crate::epilogue::Epilogue;
 use crate::gemm::{Cut, MatRef, Packing, gemm, pack_b_rows};
 use crate::winograd::{self, Winograd};
 pub(crate) use indirect::{Indirect, Lattice};
+use phases::Phases;
 use window::{Image, Tap};
 
 /// The geometry of a 2D convolution (1D: `h = kh = oh = 1`). Padding at the bottom and right is what `oh`
@@ -150,6 +152,8 @@ pub enum Algorithm {
     Direct,
     /// With transformed filters and fewer multiplications.
     Winograd(Minimal),
+    /// Likewise in steps of several pixels, which become one pixel of more channels.
+    Phases(Minimal),
 }
 
 impl Algorithm {
@@ -157,7 +161,14 @@ impl Algorithm {
     ///
     /// It does not depend on the number of threads: neither do the bits of a result.
     pub fn fastest(isa: Isa, g: &Conv2d, repacked: bool) -> Algorithm {
-        winograd::fastest(isa, g, repacked).map_or(Algorithm::Direct, Algorithm::Winograd)
+        let definition = winograd::definition_ns(isa, g);
+        match phases::unstrided(g) {
+            None => {
+                winograd::fastest(isa, g, definition, repacked).map_or(Algorithm::Direct, Algorithm::Winograd)
+            }
+            Some((unstrided, moving)) => winograd::fastest(isa, &unstrided, definition - moving, repacked)
+                .map_or(Algorithm::Direct, Algorithm::Phases),
+        }
     }
 
     /// The fastest for the gradient with respect to the input, likewise.
@@ -180,6 +191,7 @@ enum Kind {
     Pointwise(Packing),
     Indirect(Indirect),
     Winograd(Winograd),
+    Phases(Phases),
 }
 
 impl ConvForward {
@@ -195,6 +207,7 @@ impl ConvForward {
         let g = *geometry;
         let kind = match algorithm {
             Algorithm::Winograd(minimal) => Kind::Winograd(Winograd::new(isa, geometry, minimal)),
+            Algorithm::Phases(minimal) => Kind::Phases(Phases::new(isa, geometry, minimal)),
             Algorithm::Direct if g.pointwise() => {
                 Kind::Pointwise(Packing::new(isa, g.n * g.h * g.w, g.c, g.co))
             }
@@ -212,6 +225,7 @@ impl ConvForward {
     pub fn packed_len(&self) -> usize {
         match &self.kind {
             Kind::Winograd(winograd) => winograd.packed_len(),
+            Kind::Phases(phases) => phases.packed_len(),
             Kind::Pointwise(packing) => packing.packed_len(),
             Kind::Indirect(indirect) => indirect.packed_len(),
         }
@@ -220,7 +234,7 @@ impl ConvForward {
     /// A number for how the filter is laid out: the same geometry may have another for other sizes of the batch.
     pub fn layout(&self) -> u64 {
         match &self.kind {
-            Kind::Winograd(_) => 0,
+            Kind::Winograd(_) | Kind::Phases(_) => 0,
             Kind::Pointwise(packing) => packing.layout(),
             Kind::Indirect(indirect) => indirect.packing().layout(),
         }
@@ -233,6 +247,7 @@ impl ConvForward {
         assert_eq!(out.len(), self.packed_len(), "the packed filter has packed_len elements");
         let packing = match &self.kind {
             Kind::Winograd(winograd) => return winograd.pack(hwio, out),
+            Kind::Phases(phases) => return phases.pack(hwio, out),
             Kind::Pointwise(packing) => *packing,
             Kind::Indirect(indirect) => indirect.packing(),
         };
@@ -253,6 +268,7 @@ impl ConvForward {
         assert_eq!(packed.len(), self.packed_len(), "the packed filter has packed_len elements");
         match &self.kind {
             Kind::Winograd(winograd) => winograd.run(x, packed, y, ep),
+            Kind::Phases(phases) => phases.run(x, packed, y, ep),
             Kind::Indirect(indirect) => indirect.run(x, packed, y, ep),
             Kind::Pointwise(packing) => {
                 let x = MatRef::row_major(x, g.n * g.h * g.w, g.c);

@@ -176,6 +176,9 @@ pub(super) fn inverse<S: Simd, const N: usize, const M: usize, const SHORT: bool
     for j in 0..outputs {
         // 0 has a share in the first output only, and infinity in the last.
         let mut sum = if j == 0 { m[0] } else { m[N - 1] };
+        if outputs == 1 {
+            sum = s.add(m[0], m[N - 1]);
+        }
         for pair in 0..pairs {
             let (plus, minus) = (m[1 + 2 * pair], m[2 + 2 * pair]);
             let share = if j % 2 == 0 { s.add(plus, minus) } else { s.sub(plus, minus) };

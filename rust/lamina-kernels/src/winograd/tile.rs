@@ -12,6 +12,8 @@ pub enum Minimal {
     F2x2_3x3,
     /// F(4x4, 3x3)
     F4x4_3x3,
+    /// F(3x3, 4x4)
+    F3x3_4x4,
     /// F(2x2, 5x5)
     F2x2_5x5,
     /// F(4, 3), for filters of one row or one column, as the following
@@ -26,9 +28,9 @@ pub enum Minimal {
 
 impl Minimal {
     /// All of them.
-    pub const ALL: [Minimal; 7] = {
+    pub const ALL: [Minimal; 8] = {
         use Minimal::*;
-        [F2x2_3x3, F4x4_3x3, F2x2_5x5, F4_3, F2_5, F4_5, F2_7]
+        [F2x2_3x3, F4x4_3x3, F3x3_4x4, F2x2_5x5, F4_3, F2_5, F4_5, F2_7]
     };
 
     /// Directions that it filters in, outputs of a tile and taps in each.
@@ -36,6 +38,7 @@ impl Minimal {
         match self {
             Minimal::F2x2_3x3 => (2, 2, 3),
             Minimal::F4x4_3x3 => (2, 4, 3),
+            Minimal::F3x3_4x4 => (2, 3, 4),
             Minimal::F2x2_5x5 => (2, 2, 5),
             Minimal::F4_3 => (1, 4, 3),
             Minimal::F2_5 => (1, 2, 5),

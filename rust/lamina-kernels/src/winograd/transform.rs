@@ -45,6 +45,7 @@ impl Filter<'_> {
         match tile {
             Minimal::F2x2_3x3 => run!(3 4, 3 4),
             Minimal::F4x4_3x3 => run!(3 6, 3 6),
+            Minimal::F3x3_4x4 => run!(4 6, 4 6),
             Minimal::F2x2_5x5 => run!(5 6, 5 6),
             Minimal::F4_3 => run!(1 1, 3 6),
             Minimal::F2_5 => run!(1 1, 5 6),
@@ -141,7 +142,7 @@ impl Input<'_> {
         match tile {
             Minimal::F2x2_3x3 => run!(whole 4, 4),
             Minimal::F2x2_5x5 => run!(whole 6, 6),
-            Minimal::F4x4_3x3 => run!(square 6, 6),
+            Minimal::F4x4_3x3 | Minimal::F3x3_4x4 => run!(square 6, 6),
             Minimal::F4_3 => run!(line 1, 6),
             Minimal::F2_5 => run!(whole 1, 6),
             Minimal::F4_5 => run!(line 1, 8),
@@ -231,23 +232,24 @@ impl Inverse<'_> {
         macro_rules! run {
             ($kinds:ident $ny:literal $my:literal, $n:literal $m:literal) => {{
                 macro_rules! kind {
-                                ($down:literal, $across:literal) => {
-                                    let tiles = self.block.kind([$down, $across]);
-                                    if !tiles.is_empty() {
-                                        dispatch!(
-                                            isa,
-                                            inverse_tiles::<_, $ny, $my, $n, $m, $down, $across>,
-                                            (job: &Inverse, tiles: Range<usize>, out: &Output)
-                                        );
-                                    }
-                                };
-                            }
+                                            ($down:literal, $across:literal) => {
+                                                let tiles = self.block.kind([$down, $across]);
+                                                if !tiles.is_empty() {
+                                                    dispatch!(
+                                                        isa,
+                                                        inverse_tiles::<_, $ny, $my, $n, $m, $down, $across>,
+                                                        (job: &Inverse, tiles: Range<usize>, out: &Output)
+                                                    );
+                                                }
+                                            };
+                                        }
                 each_kind!($kinds, kind);
             }};
         }
         match tile {
             Minimal::F2x2_3x3 => run!(whole 4 2, 4 2),
             Minimal::F4x4_3x3 => run!(square 6 4, 6 4),
+            Minimal::F3x3_4x4 => run!(square 6 3, 6 3),
             Minimal::F2x2_5x5 => run!(whole 6 2, 6 2),
             Minimal::F4_3 => run!(line 1 1, 6 4),
             Minimal::F2_5 => run!(whole 1 1, 6 2),
