@@ -336,8 +336,8 @@ fn schedule(instrs: &[Instr], results: &[u8]) -> Vec<Instr> {
                 ordered.push(instr);
             }
         } else {
-            // The deepest comes last, and then what uses it.
-            missing.sort_by_key(|r| std::cmp::Reverse(depth[*r as usize]));
+            // The deepest comes first: what it ends in takes long (a square root), and the others are computed meanwhile.
+            missing.sort_by_key(|r| depth[*r as usize]);
             wanted.extend(missing);
         }
     }
