@@ -22,6 +22,7 @@ const MOVE_NS: f64 = 0.3;
 pub(super) struct Phases {
     isa: Isa,
     g: Conv2d,
+    unstrided: Conv2d,
     minimal: Minimal,
 }
 
@@ -53,15 +54,14 @@ fn shift(pad: usize, stride: usize) -> usize {
 impl Phases {
     /// Panics where the algorithm does not compute this geometry.
     pub fn new(isa: Isa, g: &Conv2d, minimal: Minimal) -> Phases {
-        let applies = unstrided(g).is_some_and(|(unstrided, _)| minimal.applies(&unstrided));
-        assert!(applies, "{minimal:?} computes no such steps and taps");
-        Phases { isa, g: *g, minimal }
+        let unstrided = unstrided(g).map(|(unstrided, _)| unstrided).filter(|u| minimal.applies(u));
+        let Some(unstrided) = unstrided else { panic!("{minimal:?} computes no such steps and taps") };
+        Phases { isa, g: *g, unstrided, minimal }
     }
 
     /// The convolution of so many images in steps of one.
     fn inner(&self, images: usize) -> Winograd {
-        let (unstrided, _) = unstrided(&self.g).expect("checked when planned");
-        Winograd::new(self.isa, &Conv2d { n: images, ..unstrided }, self.minimal)
+        Winograd::new(self.isa, &Conv2d { n: images, ..self.unstrided }, self.minimal)
     }
 
     /// Elements of the packed filter.
@@ -71,8 +71,7 @@ impl Phases {
 
     /// Packs a filter `[kh, kw, c, co]`; the lengths are the caller's to check.
     pub fn pack(&self, hwio: &[f32], out: &mut [f32]) {
-        let (g, inner) = (&self.g, self.inner(1));
-        let (unstrided, _) = unstrided(g).expect("checked when planned");
+        let (g, unstrided, inner) = (&self.g, &self.unstrided, self.inner(1));
         let (each, (sy, sx)) = (g.c * g.co, g.stride);
         let (down, across) = (shift(g.pad.0, sy), shift(g.pad.1, sx));
         scratch::with(unstrided.filter_len(), |filter: &mut [f32]| {
@@ -89,16 +88,15 @@ impl Phases {
 
     /// Computes `y` from `x`; the lengths of all but the epilogue are the caller's to check.
     pub fn run(&self, x: &[f32], packed: &[f32], y: &mut [f32], ep: &Epilogue) {
-        let g = &self.g;
+        let (g, unstrided) = (&self.g, &self.unstrided);
         ep.check(g.co, y.len());
-        let (unstrided, _) = unstrided(g).expect("checked when planned");
         let (from, to, results) =
             (g.h * g.w * g.c, unstrided.h * unstrided.w * unstrided.c, g.oh * g.ow * g.co);
         let most = (IMAGES_LEN / to.max(1)).max(1);
         for first in (0..g.n).step_by(most) {
             let images = most.min(g.n - first);
             scratch::with(images * to, |moved: &mut [f32]| {
-                self.rearrange(&x[first * from..][..images * from], &unstrided, images, moved);
+                self.rearrange(&x[first * from..][..images * from], images, moved);
                 let ep = ep.part(first * results, images * results);
                 self.inner(images).run(moved, packed, &mut y[first * results..][..images * results], &ep);
             });
@@ -106,8 +104,8 @@ impl Phases {
     }
 
     /// Puts the pixels that a step passes side by side.
-    fn rearrange(&self, x: &[f32], to: &Conv2d, images: usize, moved: &mut [f32]) {
-        let (isa, g) = (self.isa, &self.g);
+    fn rearrange(&self, x: &[f32], images: usize, moved: &mut [f32]) {
+        let (isa, g, to) = (self.isa, &self.g, &self.unstrided);
         let (sy, sx) = g.stride;
         let (line, row, pixels) = (to.w * to.c, g.w * g.c, sx * g.c);
         if line == 0 {
