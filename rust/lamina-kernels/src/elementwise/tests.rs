@@ -118,6 +118,14 @@ fn naive(program: &Program, n: usize, ins: &[(Vec<f32>, Access)], outs: &mut [Ve
     }
 }
 
+/// Whole numbers below what is asked for.
+fn random(mut state: u32) -> impl FnMut(u32) -> u32 {
+    move |below| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) % below
+    }
+}
+
 /// A random valid program of exact functions, so that its result is known to the bit.
 fn random_program(next: &mut impl FnMut(u32) -> u32) -> Program {
     let exact1 = [Unary::Neg, Unary::Abs, Unary::Relu, Unary::Square, Unary::Sqrt, Unary::Not, Unary::Floor];
@@ -164,11 +172,7 @@ fn random_program(next: &mut impl FnMut(u32) -> u32) -> Program {
 
 #[test]
 fn random_programs_match_the_naive_reading_to_the_bit() {
-    let mut state = 7u32;
-    let mut next = move |below: u32| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) % below
-    };
+    let mut next = random(7);
     for round in 0..300 {
         let program = random_program(&mut next);
         // outer x repeat x inner, so that every kind of broadcast fits
@@ -215,11 +219,7 @@ fn matches_naive(program: &Program, n: usize, ins: &[(Vec<f32>, Access)], seed: 
 /// Programs of links only, running means among them, as optimizers have: they go block by block through the whole range.
 #[test]
 fn programs_that_are_one_chain_match_the_naive_reading_to_the_bit() {
-    let mut state = 11u32;
-    let mut next = move |below: u32| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) % below
-    };
+    let mut next = random(11);
     let unary = [Unary::Neg, Unary::Abs, Unary::Relu, Unary::Square, Unary::Sqrt, Unary::Reciprocal];
     let binary = [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div];
     let mut one_chain = 0;

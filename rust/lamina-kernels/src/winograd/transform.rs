@@ -86,21 +86,26 @@ fn filter_panel<S: Simd, const RY: usize, const NY: usize, const R: usize, const
     }
 }
 
-/// Calls `$run!($short_down, $short_across)` for each kind of tile that squares and lines have.
+/// Calls `$run!(tiles, sizes, short down, short across)` for the tiles of a block of each kind that squares and lines have,
+/// where there are any.
 macro_rules! each_kind {
-    (square, $run:ident) => {
-        $run!(false, false);
-        $run!(false, true);
-        $run!(true, false);
-        $run!(true, true);
+    ($run:ident, $block:expr, square $sizes:tt) => {
+        each_kind!($run, $block, $sizes, false false, false true, true false, true true)
     };
-    (line, $run:ident) => {
-        $run!(false, false);
-        $run!(false, true);
+    ($run:ident, $block:expr, line $sizes:tt) => {
+        each_kind!($run, $block, $sizes, false false, false true)
     };
-    (whole, $run:ident) => {
-        $run!(false, false);
+    ($run:ident, $block:expr, whole $sizes:tt) => {
+        each_kind!($run, $block, $sizes, false false)
     };
+    ($run:ident, $block:expr, $sizes:tt, $($down:literal $across:literal),*) => {{
+        $(
+            let tiles = $block.kind([$down, $across]);
+            if !tiles.is_empty() {
+                $run!(tiles, $sizes, $down, $across);
+            }
+        )*
+    }};
 }
 
 /// The transform of tiles of the images into a strip.
@@ -123,30 +128,22 @@ impl Input<'_> {
         assert!(self.strip.tile >= g.c.next_multiple_of(16), "whole vectors are written");
         let (job, v) = (self, v.as_mut_ptr());
         macro_rules! run {
-            ($kinds:ident $ny:literal, $n:literal) => {{
-                macro_rules! kind {
-                                ($down:literal, $across:literal) => {
-                                    let tiles = self.block.kind([$down, $across]);
-                                    if !tiles.is_empty() {
-                                        dispatch!(
-                                            isa,
-                                            input_tiles::<_, $ny, $n, $down, $across>,
-                                            (job: &Input, tiles: Range<usize>, zeros: &[f32], v: *mut f32)
-                                        );
-                                    }
-                                };
-                            }
-                each_kind!($kinds, kind);
-            }};
+            ($tiles:ident, ($ny:literal $n:literal), $down:literal, $across:literal) => {
+                dispatch!(
+                    isa,
+                    input_tiles::<_, $ny, $n, $down, $across>,
+                    (job: &Input, $tiles: Range<usize>, zeros: &[f32], v: *mut f32)
+                )
+            };
         }
         match tile {
-            Minimal::F2x2_3x3 => run!(whole 4, 4),
-            Minimal::F2x2_5x5 => run!(whole 6, 6),
-            Minimal::F4x4_3x3 | Minimal::F3x3_4x4 => run!(square 6, 6),
-            Minimal::F4_3 => run!(line 1, 6),
-            Minimal::F2_5 => run!(whole 1, 6),
-            Minimal::F4_5 => run!(line 1, 8),
-            Minimal::F2_7 => run!(whole 1, 8),
+            Minimal::F2x2_3x3 => each_kind!(run, self.block, whole (4 4)),
+            Minimal::F2x2_5x5 => each_kind!(run, self.block, whole (6 6)),
+            Minimal::F4x4_3x3 | Minimal::F3x3_4x4 => each_kind!(run, self.block, square (6 6)),
+            Minimal::F4_3 => each_kind!(run, self.block, line (1 6)),
+            Minimal::F2_5 => each_kind!(run, self.block, whole (1 6)),
+            Minimal::F4_5 => each_kind!(run, self.block, line (1 8)),
+            Minimal::F2_7 => each_kind!(run, self.block, whole (1 8)),
         }
     }
 }
@@ -230,31 +227,23 @@ impl Inverse<'_> {
         assert!(self.block.places.len() * self.sums.tile <= self.sums.position, "and of all tiles");
         let job = self;
         macro_rules! run {
-            ($kinds:ident $ny:literal $my:literal, $n:literal $m:literal) => {{
-                macro_rules! kind {
-                                            ($down:literal, $across:literal) => {
-                                                let tiles = self.block.kind([$down, $across]);
-                                                if !tiles.is_empty() {
-                                                    dispatch!(
-                                                        isa,
-                                                        inverse_tiles::<_, $ny, $my, $n, $m, $down, $across>,
-                                                        (job: &Inverse, tiles: Range<usize>, out: &Output)
-                                                    );
-                                                }
-                                            };
-                                        }
-                each_kind!($kinds, kind);
-            }};
+            ($tiles:ident, ($ny:literal $my:literal, $n:literal $m:literal), $down:literal, $across:literal) => {
+                dispatch!(
+                    isa,
+                    inverse_tiles::<_, $ny, $my, $n, $m, $down, $across>,
+                    (job: &Inverse, $tiles: Range<usize>, out: &Output)
+                )
+            };
         }
         match tile {
-            Minimal::F2x2_3x3 => run!(whole 4 2, 4 2),
-            Minimal::F4x4_3x3 => run!(square 6 4, 6 4),
-            Minimal::F3x3_4x4 => run!(square 6 3, 6 3),
-            Minimal::F2x2_5x5 => run!(whole 6 2, 6 2),
-            Minimal::F4_3 => run!(line 1 1, 6 4),
-            Minimal::F2_5 => run!(whole 1 1, 6 2),
-            Minimal::F4_5 => run!(line 1 1, 8 4),
-            Minimal::F2_7 => run!(whole 1 1, 8 2),
+            Minimal::F2x2_3x3 => each_kind!(run, self.block, whole (4 2, 4 2)),
+            Minimal::F4x4_3x3 => each_kind!(run, self.block, square (6 4, 6 4)),
+            Minimal::F3x3_4x4 => each_kind!(run, self.block, square (6 3, 6 3)),
+            Minimal::F2x2_5x5 => each_kind!(run, self.block, whole (6 2, 6 2)),
+            Minimal::F4_3 => each_kind!(run, self.block, line (1 1, 6 4)),
+            Minimal::F2_5 => each_kind!(run, self.block, whole (1 1, 6 2)),
+            Minimal::F4_5 => each_kind!(run, self.block, line (1 1, 8 4)),
+            Minimal::F2_7 => each_kind!(run, self.block, whole (1 1, 8 2)),
         }
     }
 }
