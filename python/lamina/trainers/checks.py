@@ -2,6 +2,7 @@
 cannot.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -213,6 +214,22 @@ def sparse_terms(compile_loss):
             yield index, loss, classes, settings["ignore_class"]
 
 
+@functools.cache
+def _unsigned(dtype):
+    """The dtype of the same bytes without a sign."""
+    return np.dtype(dtype.str.replace("i", "u"))
+
+
+def are_classes(labels, classes):
+    """Whether all labels, of which there are some, are whole numbers in [0, classes), or NaN."""
+    if labels.dtype.kind == "i":
+        # Without their sign the negative ones are too large.
+        return bool(labels.view(_unsigned(labels.dtype)).max() < classes)
+    # NaN compares false: `not_finite` is for that.
+    fractions = labels.dtype.kind == "f" and (labels % 1 > 0).any()
+    return not (fractions or labels.min() < 0 or labels.max() >= classes)
+
+
 def check_batch_labels(model, batch):
     """`DataError` naming the first label outside [0, classes) for losses on class indices."""
     y = batch[1] if isinstance(batch, tuple) and len(batch) > 1 else None
@@ -223,9 +240,7 @@ def check_batch_labels(model, batch):
     for index, loss, classes, ignored in sparse_terms(compile_loss):
         targets = compile_loss.targets(y) if targets is None else targets
         labels = np.asarray(targets[index])
-        # NaN compares false: `not_finite` is for that.
-        fractions = labels.dtype.kind == "f" and (labels % 1 > 0).any()
-        if labels.size and (fractions or labels.min() < 0 or labels.max() >= classes):
+        if labels.size and not are_classes(labels, classes):
             try:
                 check_labels(labels, classes, loss.name, ignored)
             except DataError as e:

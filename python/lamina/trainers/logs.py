@@ -11,3 +11,8 @@ def pythonify_logs(logs):
         # What has axes stays as it is: the outputs of `predict`, a confusion matrix.
         result[key] = float(value) if getattr(value, "shape", None) == () else value
     return result
+
+
+def one_or_all(values):
+    """A single value by itself, several as the list that they are."""
+    return values[0] if len(values) == 1 else values

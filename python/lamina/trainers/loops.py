@@ -10,7 +10,7 @@ from lamina.trainers import checks
 from lamina.trainers.arrays import standardize, train_validation_split
 from lamina.trainers.building import build_on
 from lamina.trainers.data import ArraySource, Epochs, make_source, standardize_batch, unpack_x_y_sample_weight
-from lamina.trainers.logs import pythonify_logs
+from lamina.trainers.logs import one_or_all, pythonify_logs
 from lamina.trainers.shortcuts import PredictShortcut, StepShortcut, fresh_step
 
 
@@ -133,7 +133,7 @@ class Loops:
         check = _data_check(self, epochs)
         callbacks = _listeners(self, callbacks, verbose, 1, epochs.num_batches)
         logs = _evaluate_epoch(self, epochs, callbacks, check)
-        return logs if return_dict else _in_order(self, logs)
+        return logs if return_dict else _in_order(logs, _order(self, logs))
 
     @boundary
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
@@ -311,9 +311,10 @@ def _one_batch(model, function, data, class_weight, return_dict):
     if step is None:
         model.reset_metrics()
     logs = pythonify_logs(_run(model, step or function, batch))
+    order = _order(model, logs)
     if plain and step is not None:
-        shortcuts[function] = StepShortcut.of(model, step, batch, logs, _order(model, logs))
-    return logs if return_dict else _in_order(model, logs)
+        shortcuts[function] = StepShortcut.of(model, step, batch, logs, order)
+    return logs if return_dict else _in_order(logs, order)
 
 
 def _order(model, logs):
@@ -322,10 +323,9 @@ def _order(model, logs):
     return [name for name in names if name in logs] + [name for name in sorted(logs) if name not in names]
 
 
-def _in_order(model, logs):
-    """The values of `logs` in the order of the metrics; a single one stands alone."""
-    values = [logs[name] for name in _order(model, logs)]
-    return values[0] if len(values) == 1 else values
+def _in_order(logs, order):
+    """The values of `logs` in this order; a single one stands alone."""
+    return one_or_all([logs[name] for name in order])
 
 
 def source_for(model, x, y=None, sample_weight=None, batch_size=None, steps=None, **options):

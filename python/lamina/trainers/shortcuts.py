@@ -11,6 +11,7 @@ from lamina.engine.direct import edits
 from lamina.engine.scope import state
 from lamina.engine.trace import compile_function
 from lamina.trainers import checks
+from lamina.trainers.logs import one_or_all
 
 
 def _kind(array):
@@ -87,10 +88,7 @@ class StepShortcut:
         self.function, self.pack = traced.function, traced.pack
         terms = list(checks.sparse_terms(model._compile_loss)) if model._compile_loss else []
         self.checks_labels = bool(terms)
-        # Read without a sign, labels below the number of classes are not negative either.
-        one = len(terms) == 1 and y.dtype.kind in "iu"
-        self.unsigned = np.dtype(f"u{y.dtype.itemsize}") if one else None
-        self.classes = terms[0][2] if one else None
+        self.classes = terms[0][2] if len(terms) == 1 else None
 
     @classmethod
     def of(cls, model, step, batch, logs, order):
@@ -121,10 +119,9 @@ class StepShortcut:
             and not state.eager
         ):
             return None
-        if self.checks_labels and not (self.unsigned and y.view(self.unsigned).max(initial=0) < self.classes):
+        if self.checks_labels and not (self.classes and y.size and checks.are_classes(y, self.classes)):
             checks.check_batch_labels(self.model, (x, y))
         logs = self.pack(self.function(x, y))
         if return_dict:
             return {name: float(logs[name]) for name in sorted(logs)}
-        values = [float(logs[name]) for name in self.order]
-        return values[0] if len(values) == 1 else values
+        return one_or_all([float(logs[name]) for name in self.order])

@@ -161,14 +161,16 @@ impl Algorithm {
     ///
     /// It does not depend on the number of threads: neither do the bits of a result.
     pub fn fastest(isa: Isa, g: &Conv2d, repacked: bool) -> Algorithm {
+        g.check();
         let definition = winograd::definition_ns(isa, g);
-        match phases::unstrided(g) {
-            None => {
-                winograd::fastest(isa, g, definition, repacked).map_or(Algorithm::Direct, Algorithm::Winograd)
+        let fastest = match phases::unstrided(g) {
+            None => winograd::fastest(isa, g, definition, repacked).map(Algorithm::Winograd),
+            Some(unstrided) => {
+                let moving = phases::MOVE_NS * unstrided.x_len() as f64;
+                winograd::fastest(isa, &unstrided, definition - moving, repacked).map(Algorithm::Phases)
             }
-            Some((unstrided, moving)) => winograd::fastest(isa, &unstrided, definition - moving, repacked)
-                .map_or(Algorithm::Direct, Algorithm::Phases),
-        }
+        };
+        fastest.unwrap_or(Algorithm::Direct)
     }
 
     /// The fastest for the gradient with respect to the input, likewise.

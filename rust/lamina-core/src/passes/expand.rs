@@ -3,11 +3,12 @@
 //! is not computed.
 
 use super::uses;
-use crate::error::Result;
+use crate::error::{Result, ShapeError};
 use crate::graph::{Graph, Node, Value};
 use crate::ops::Op;
 use crate::ops::conv::{Conv, GatedConv, JoinedConv, Mixing, PooledConv};
 use crate::ops::elementwise::Binary;
+use crate::ops::pool::Pool;
 use crate::plan::Traced;
 use crate::shape::Type;
 use lamina_kernels::elementwise as ew;
@@ -23,16 +24,7 @@ pub fn run(traced: Traced) -> Result<Traced> {
                 if uses.get(&node.inputs[0]) == Some(&1) { gated(conv, g, inputs) } else { None }
             }),
             Op::Pool(pool) if uses.get(&node.inputs[0]) == Some(&1) => match *g.op(inputs[0]) {
-                Op::Conv(conv) => {
-                    let operands = Operands::from_slice(&g.node(inputs[0]).inputs);
-                    match PooledConv::of(conv, pool, g.ty(operands[0]), g.ty(operands[1])) {
-                        Some(op) => Some((op.into(), operands)),
-                        None => match conv.trimmed(&pool.slide, pool.window, g.ty(inputs[0])) {
-                            Some(conv) => Some((pool.into(), smallvec![g.add(conv, &operands)?])),
-                            None => None,
-                        },
-                    }
-                }
+                Op::Conv(conv) => pooled(conv, pool, g, inputs[0])?,
                 _ => None,
             },
             _ => None,
@@ -113,6 +105,16 @@ fn joined(
     three().or_else(|| two.joined(g))
 }
 
+/// A pooling of a convolution's result `x`: both as one op, or the pooling of a smaller result.
+fn pooled(conv: Conv, pool: Pool, g: &mut Graph, x: Value) -> Result<Option<(Op, Operands)>, ShapeError> {
+    let operands = Operands::from_slice(&g.node(x).inputs);
+    if let Some(op) = PooledConv::of(conv, pool, g.ty(operands[0]), g.ty(operands[1])) {
+        return Ok(Some((op.into(), operands)));
+    }
+    let Some(conv) = conv.trimmed(&pool.slide, pool.window, g.ty(x)) else { return Ok(None) };
+    Ok(Some((pool.into(), smallvec![g.add(conv, &operands)?])))
+}
+
 /// A convolution of a product of channels and a gate.
 fn gated(conv: Conv, g: &Graph, inputs: &[Value]) -> Option<(Op, Operands)> {
     let product = g.node(inputs[0]);
@@ -133,7 +135,7 @@ mod tests {
     use crate::ops::OpDef;
     use crate::ops::activation::Activation;
     use crate::ops::conv::Conv;
-    use crate::ops::pool::{Pool, PoolKind};
+    use crate::ops::pool::PoolKind;
     use crate::ops::window::Padding;
     use crate::passes::{optimise, specialise};
     use crate::shape::Type;

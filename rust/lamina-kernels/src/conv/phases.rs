@@ -15,8 +15,8 @@ use crate::{Isa, dispatch, scratch};
 /// Elements of the images that are rearranged at a time.
 const IMAGES_LEN: usize = 1 << 20;
 
-/// Nanoseconds to move an element of the images.
-const MOVE_NS: f64 = 0.3;
+/// Nanoseconds that one core takes to move an element of the images.
+pub(super) const MOVE_NS: f64 = 0.3;
 
 #[derive(Clone, Debug)]
 pub(super) struct Phases {
@@ -26,14 +26,14 @@ pub(super) struct Phases {
     minimal: Minimal,
 }
 
-/// The convolution in steps of one, if `g` has larger ones, and what rearranging its images takes of one core.
-pub(super) fn unstrided(g: &Conv2d) -> Option<(Conv2d, f64)> {
+/// The convolution in steps of one, if `g` has larger ones.
+pub(super) fn unstrided(g: &Conv2d) -> Option<Conv2d> {
     let (sy, sx) = g.stride;
     if g.stride == (1, 1) || (g.dilation, g.groups) != ((1, 1), 1) {
         return None;
     }
     let taps = |k: usize, stride: usize, pad: usize| (k + shift(pad, stride)).div_ceil(stride);
-    let unstrided = Conv2d {
+    Some(Conv2d {
         h: g.h.div_ceil(sy),
         w: g.w.div_ceil(sx),
         c: g.c * sy * sx,
@@ -42,8 +42,7 @@ pub(super) fn unstrided(g: &Conv2d) -> Option<(Conv2d, f64)> {
         stride: (1, 1),
         pad: (g.pad.0.div_ceil(sy), g.pad.1.div_ceil(sx)),
         ..*g
-    };
-    Some((unstrided, MOVE_NS * unstrided.x_len() as f64))
+    })
 }
 
 /// What is added to the padding to make it a multiple of the step.
@@ -54,7 +53,7 @@ fn shift(pad: usize, stride: usize) -> usize {
 impl Phases {
     /// Panics where the algorithm does not compute this geometry.
     pub fn new(isa: Isa, g: &Conv2d, minimal: Minimal) -> Phases {
-        let unstrided = unstrided(g).map(|(unstrided, _)| unstrided).filter(|u| minimal.applies(u));
+        let unstrided = unstrided(g).filter(|unstrided| minimal.applies(unstrided));
         let Some(unstrided) = unstrided else { panic!("{minimal:?} computes no such steps and taps") };
         Phases { isa, g: *g, unstrided, minimal }
     }
@@ -169,7 +168,7 @@ mod tests {
             let outputs = |n: usize, k: usize, s: usize, p: usize| (n + 2 * p - k) / s + 1;
             let (oh, ow) = (outputs(h, kh, stride.0, pad.0), outputs(w, kw, stride.1, pad.1));
             let g = Conv2d { n, h, w, c, kh, kw, oh, ow, co, stride, pad, ..BASE };
-            let (inner, _) = unstrided(&g).expect("larger steps");
+            let inner = unstrided(&g).expect("larger steps");
             let minimal = Minimal::ALL.into_iter().find(|m| m.applies(&inner)).expect("few taps");
             let (x, filter, bias) = (values(g.x_len(), 1), values(g.filter_len(), 2), values(co, 3));
             let residual = values(g.y_len(), 4);

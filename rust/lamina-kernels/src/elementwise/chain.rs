@@ -69,23 +69,22 @@ pub(super) struct Link {
     pub operand: Value,
     /// [`Kind::Toward`]: a vector of the part.
     pub part: *const f32,
-    /// Where the result goes, or null where only the next link wants it.
-    pub to: *mut f32,
-    /// Whether each block writes its result to the same memory.
-    pub reused: bool,
+    /// Where the result goes; a null pointer where only the next link wants it.
+    pub to: Value,
 }
 
 impl Link {
     /// A link whose result only the next one wants.
     pub fn new(kind: Kind, operand: Value) -> Link {
-        Link { kind, operand, part: std::ptr::null(), to: std::ptr::null_mut(), reused: false }
+        let nowhere = Value { ptr: std::ptr::null(), span: Span::Tile };
+        Link { kind, operand, part: std::ptr::null(), to: nowhere }
     }
 
     /// This link for the last three, where `self` follows `links` and together they are [`Kind::Toward`].
     pub fn toward(&self, links: &[Link]) -> Option<Link> {
         let [.., minus, times] = links else { return None };
         let kinds = (minus.kind, times.kind, self.kind) == (Kind::Sub, Kind::Mul, Kind::Add);
-        let passed_on = minus.to.is_null() && times.to.is_null();
+        let passed_on = minus.to.ptr.is_null() && times.to.ptr.is_null();
         let mean = !self.operand.uniform() && std::ptr::eq(minus.operand.ptr, self.operand.ptr);
         let part = times.operand;
         (kinds && passed_on && mean && part.uniform()).then_some(Link {
@@ -161,7 +160,7 @@ unsafe fn block<S: Simd, const N: usize>(s: S, links: &[Link], at: usize, n: usi
                         let $b = s.load(link.operand.ptr);
                         each!(|$a| $body);
                     } else {
-                        let p = link.operand.ptr.add(if link.operand.span == Span::Block { 0 } else { at });
+                        let p = link.operand.at(at);
                         for j in 0..N {
                             let ($a, $b) = (v[j], load!(p, j));
                             v[j] = $body;
@@ -189,8 +188,8 @@ unsafe fn block<S: Simd, const N: usize>(s: S, links: &[Link], at: usize, n: usi
                     each!(|a, b| s.add(b, s.mul(s.sub(a, b), part)));
                 }
             }
-            if !link.to.is_null() {
-                let to = link.to.add(if link.reused { 0 } else { at });
+            if !link.to.ptr.is_null() {
+                let to = link.to.at(at).cast_mut();
                 for j in 0..N {
                     let p = to.add(j * S::LANES);
                     if N > 1 || n == S::LANES { s.store(p, v[j]) } else { s.store_partial(p, v[j], n) }

@@ -56,6 +56,23 @@ impl Value {
     pub fn uniform(self) -> bool {
         self.span == Span::Uniform
     }
+
+    /// Where the element `at` of a tile is, the first of its block.
+    ///
+    /// # Safety
+    /// There is one.
+    #[inline(always)]
+    pub unsafe fn at(self, at: usize) -> *const f32 {
+        // SAFETY: the caller's contract.
+        unsafe { self.ptr.add(if self.span == Span::Block { 0 } else { at }) }
+    }
+}
+
+impl Span {
+    /// Of what a step computes.
+    fn of(uniform: bool) -> Span {
+        if uniform { Span::Uniform } else { Span::Tile }
+    }
 }
 
 /// One tile's place: elements `at .. at + len` of the whole.
@@ -117,7 +134,7 @@ pub(super) fn interpret(
                         if chain.count + 2 > LINKS {
                             if joins {
                                 // Its last result goes by way of its tile to what follows.
-                                chain.links[chain.count - 1].assume_init_mut().to = from.ptr.cast_mut();
+                                chain.links[chain.count - 1].assume_init_mut().to = from;
                             }
                             chain.run(isa, place.len);
                         }
@@ -126,9 +143,10 @@ pub(super) fn interpret(
                         }
                         let ptr = target(dst, false);
                         let span = if std::ptr::eq(ptr, tile(dst)) { made } else { Span::Tile };
-                        let to = if link.keep { ptr } else { std::ptr::null_mut() };
-                        chain.push(Link { to, reused: span == Span::Block, ..Link::new(link.kind, operand) });
-                        regs[dst as usize].write(Value { ptr, span });
+                        let result = Value { ptr, span };
+                        let next = Link::new(link.kind, operand);
+                        chain.push(if link.keep { Link { to: result, ..next } } else { next });
+                        regs[dst as usize].write(result);
                         continue;
                     }
                 }
@@ -202,20 +220,14 @@ pub(super) fn interpret(
                         let uniform = a.uniform() && b.uniform();
                         let out = target(dst, uniform);
                         binary(isa, op, a, b, out, place.len);
-                        regs[dst as usize].write(Value {
-                            ptr: out,
-                            span: if uniform { Span::Uniform } else { Span::Tile },
-                        });
+                        regs[dst as usize].write(Value { ptr: out, span: Span::of(uniform) });
                     }
                     Instr::Select { dst, cond, a, b } => {
                         let operands = [cond, a, b].map(|r| regs[r as usize].assume_init());
                         let uniform = operands.iter().all(|v| v.uniform());
                         let out = target(dst, uniform);
                         select(isa, operands, out, place.len);
-                        regs[dst as usize].write(Value {
-                            ptr: out,
-                            span: if uniform { Span::Uniform } else { Span::Tile },
-                        });
+                        regs[dst as usize].write(Value { ptr: out, span: Span::of(uniform) });
                     }
                     Instr::Store { src, output } => {
                         store(regs[src as usize].assume_init(), outs[output as usize], place)

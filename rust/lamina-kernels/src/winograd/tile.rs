@@ -90,58 +90,58 @@ pub(super) struct Axis {
     pub input_step: usize,
     pub output_step: usize,
     pub pad: usize,
-    /// Outputs of a tile, and of a short one, if there are such: it stands at the end and has fewer positions.
+    /// Outputs of a tile.
     pub m: usize,
-    pub short: usize,
 }
 
 impl Axis {
-    /// Whether the tile whose first output this is is short.
-    fn is_short(&self, first: usize) -> bool {
-        self.outputs - first <= self.short
+    /// Tiles.
+    fn tiles(&self) -> usize {
+        self.outputs.div_ceil(self.m)
     }
 
-    /// Tiles, and short ones among them.
-    fn tiles(&self) -> (usize, usize) {
-        let tiles = self.outputs.div_ceil(self.m);
-        (tiles, if tiles > 0 && self.is_short((tiles - 1) * self.m) { 1 } else { 0 })
+    /// Whether the tile whose first output this is is short: one at the end that has two outputs less, or fewer yet.
+    fn is_short(&self, first: usize) -> bool {
+        self.outputs - first + 2 <= self.m
     }
 }
 
 /// Where a tile is: its image and its first output along each axis.
 pub(super) type Place = [usize; 3];
 
-/// Tiles that are computed together, in an order by which those with a product at some position stand side by side: short
-/// along the second axis, along none, along the first, along both.
+/// Tiles that are computed together, in the order of their kinds.
 pub(super) struct Block<'a> {
+    pub tiles: Range<usize>,
     pub places: &'a [Place],
-    /// Where each of the four ends.
+    /// Where each kind ends.
     ends: [usize; 4],
 }
 
+/// The kind of tiles that are short along these axes: in this order those with a product at some position stand side by side.
+fn kind(short: [bool; 2]) -> usize {
+    match short {
+        [false, true] => 0,
+        [false, false] => 1,
+        [true, false] => 2,
+        [true, true] => 3,
+    }
+}
+
 impl Block<'_> {
-    /// The tiles that are short along the axes in question, or not.
+    /// The tiles that are short along the axes in question, and along no other.
     pub fn kind(&self, short: [bool; 2]) -> Range<usize> {
-        let kind = match short {
-            [false, true] => 0,
-            [false, false] => 1,
-            [true, false] => 2,
-            [true, true] => 3,
-        };
+        let kind = kind(short);
         if kind == 0 { 0..self.ends[0] } else { self.ends[kind - 1]..self.ends[kind] }
     }
 
     /// Those with a product at a position that short tiles drop in these directions.
     pub fn with_product(&self, dropped: [bool; 2]) -> Range<usize> {
-        let [down, across] = dropped;
-        let first = if across { self.ends[0] } else { 0 };
-        first..self.ends[if down {
-            1
-        } else if across {
-            2
-        } else {
-            3
-        }]
+        match dropped {
+            [false, false] => 0..self.ends[3],
+            [true, false] => 0..self.ends[1],
+            [false, true] => self.ends[0]..self.ends[2],
+            [true, true] => self.ends[0]..self.ends[1],
+        }
     }
 }
 
@@ -162,24 +162,23 @@ impl Grid {
             output_step: g.ow,
             pad: g.pad.0,
             m: if directions == 2 { m } else { 1 },
-            short: 0,
         };
-        let down = Axis { short: down.m.saturating_sub(2), ..down };
         let across = Axis { inputs: g.w, outputs: g.ow, input_step: 1, output_step: 1, pad: g.pad.1, ..down };
         let [first, second] = if directions == 1 && g.kw == 1 { [across, down] } else { [down, across] };
-        Grid { axes: [first, Axis { m, short: m - 2, ..second }] }
+        Grid { axes: [first, Axis { m, ..second }] }
     }
 
     /// Tiles of an image.
     pub fn tiles(&self) -> usize {
-        self.axes.iter().map(|axis| axis.tiles().0).product()
+        self.axes.iter().map(Axis::tiles).product()
     }
 
     /// Products of an image, for each channel and filter: the positions of all its tiles.
     pub fn products(&self, minimal: Minimal) -> usize {
         let along = |axis: &Axis| {
-            let (tiles, short) = axis.tiles();
-            if axis.m == 1 { tiles } else { tiles * minimal.line() - 2 * short }
+            let (tiles, line) = (axis.tiles(), if axis.m == 1 { 1 } else { minimal.line() });
+            let short = tiles > 0 && axis.is_short((tiles - 1) * axis.m);
+            tiles * line - 2 * usize::from(short)
         };
         self.axes.iter().map(along).product()
     }
@@ -187,27 +186,25 @@ impl Grid {
     /// Calls `body` with a range of tiles.
     pub fn with_block<R>(&self, tiles: Range<usize>, body: impl FnOnce(&Block) -> R) -> R {
         let [a, b] = &self.axes;
+        let kind = |place: &Place| kind([a.is_short(place[1]), b.is_short(place[2])]);
+        let mut ends = [0; 4];
+        self.walk(tiles.clone()).for_each(|place| ends[kind(&place)] += 1);
+        (1..4).for_each(|kind| ends[kind] += ends[kind - 1]);
+        let mut next = [0, ends[0], ends[1], ends[2]];
         scratch::with(tiles.len(), |places: &mut [Place]| {
-            let (mut at, mut ends) = (0, [0; 4]);
-            for (kind, short) in
-                [[false, true], [false, false], [true, false], [true, true]].iter().enumerate()
-            {
-                for place in self.walk(tiles.clone()) {
-                    if [a.is_short(place[1]), b.is_short(place[2])] == *short {
-                        places[at] = place;
-                        at += 1;
-                    }
-                }
-                ends[kind] = at;
+            for place in self.walk(tiles.clone()) {
+                let next = &mut next[kind(&place)];
+                places[*next] = place;
+                *next += 1;
             }
-            body(&Block { places, ends })
+            body(&Block { tiles, places, ends })
         })
     }
 
     /// The places of tiles.
     fn walk(&self, tiles: Range<usize>) -> impl Iterator<Item = Place> {
         let [a, b] = self.axes;
-        let (lines, line) = (a.outputs.div_ceil(a.m).max(1), b.outputs.div_ceil(b.m).max(1));
+        let (lines, line) = (a.tiles().max(1), b.tiles().max(1));
         let first = tiles.start;
         // Counted on: divisions would take as long as the transforms do.
         let mut at = [first / (lines * line), first / line % lines * a.m, first % line * b.m];

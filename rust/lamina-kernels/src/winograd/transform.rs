@@ -122,7 +122,7 @@ impl Input<'_> {
     pub fn run(&self, isa: Isa, tile: Minimal, zeros: &[f32], v: &mut [f32]) {
         let g = self.g;
         assert_eq!(self.x.len(), g.x_len(), "the input has n * h * w * c elements");
-        assert!(zeros.len() >= g.c, "zeros for all channels");
+        assert!(zeros.len() >= g.c && self.block.tiles.end <= g.n * self.grid.tiles(), "tiles of the images");
         assert!(v.len() >= tile.positions() * self.strip.position, "the strip has all positions");
         assert!(self.block.places.len() * self.strip.tile <= self.strip.position, "and all tiles");
         assert!(self.strip.tile >= g.c.next_multiple_of(16), "whole vectors are written");
@@ -225,6 +225,7 @@ impl Inverse<'_> {
     pub fn run(&self, isa: Isa, tile: Minimal, out: &Output) {
         assert!(self.m.len() >= tile.positions() * self.sums.position, "sums of all positions");
         assert!(self.block.places.len() * self.sums.tile <= self.sums.position, "and of all tiles");
+        assert!(self.block.tiles.end <= self.g.n * self.grid.tiles(), "tiles of the images");
         let job = self;
         macro_rules! run {
             ($tiles:ident, ($ny:literal $my:literal, $n:literal $m:literal), $down:literal, $across:literal) => {
