@@ -20,6 +20,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     const REGISTERS: usize;
     /// Whether partial loads and stores cost no more than whole ones.
     const MASKED: bool = false;
+    /// Parts of an octave that [`exp2_steps`](Simd::exp2_steps) knows.
+    const STEPS: usize = 1;
 
     /// All lanes `x`.
     fn splat(self, x: f32) -> Self::V;
@@ -85,10 +87,11 @@ pub trait Simd: Copy + Send + Sync + 'static {
         let half = self.floor(self.mul(n, self.splat(0.5)));
         self.mul(self.mul(p, self.exp2i(half)), self.exp2i(self.sub(n, half)))
     }
-    /// `a / b` within 1.5 ULP where `b` and its reciprocal are normal: by the latter where that is faster.
+    /// `2^n` for multiples `n` of `1 / STEPS` in -126..=126, given `t = n + 1.5 * 2^23 / STEPS` too: the bits of that
+    /// count steps.
     #[inline(always)]
-    fn div_fast(self, a: Self::V, b: Self::V) -> Self::V {
-        self.div(a, b)
+    fn exp2_steps(self, _t: Self::V, n: Self::V) -> Self::V {
+        self.exp2i(n)
     }
     /// Splits a positive normal `x` into `(mantissa in [1, 2), exponent as f32)`.
     fn split_exponent(self, x: Self::V) -> (Self::V, Self::V);

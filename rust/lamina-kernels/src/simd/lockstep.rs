@@ -45,6 +45,7 @@ impl<S: Simd, const N: usize> Simd for Lockstep<S, N> {
     type V = [S::V; N];
     type M = [S::M; N];
     const LANES: usize = N * S::LANES;
+    const STEPS: usize = S::STEPS;
     const REGISTERS: usize = S::REGISTERS / N;
 
     #[inline(always)]
@@ -86,7 +87,7 @@ impl<S: Simd, const N: usize> Simd for Lockstep<S, N> {
         }
     }
     each! { s,
-        add(a, b); sub(a, b); mul(a, b); div(a, b); div_fast(a, b); scale2(a, b);
+        add(a, b); sub(a, b); mul(a, b); div(a, b); scale2(a, b); exp2_steps(a, b);
         max(a, b); min(a, b); max_fast(a, b); min_fast(a, b); copysign(a, b);
         fma(a, b, c); mul_error(a, b, c);
         sqrt(a); round(a); floor(a); abs(a); neg(a); exp2i(a);

@@ -43,12 +43,46 @@ macro_rules! ins {
     };
 }
 
+/// `2^(i/16)`.
+const ROOTS: [f32; 16] = [
+    1.0,
+    1.044_273_7,
+    1.090_507_7,
+    1.138_788_6,
+    1.189_207_1,
+    1.241_857_8,
+    1.296_839_6,
+    1.354_255_6,
+    1.414_213_5,
+    1.476_826_2,
+    1.542_210_8,
+    1.610_490_3,
+    1.681_792_9,
+    1.756_252_2,
+    1.834_008_1,
+    1.915_206_6,
+];
+
+/// `2^(i/N)`, less what a number of steps that ends in `i` adds when it is shifted into the exponent.
+const fn parts<const N: usize>() -> [u32; N] {
+    let (mut parts, mut i) = ([0; N], 0);
+    while i < N {
+        parts[i] = ROOTS[i * 16 / N].to_bits().wrapping_sub((i << 23) as u32 / N as u32);
+        i += 1;
+    }
+    parts
+}
+
+static PARTS_16: [u32; 16] = parts();
+static PARTS_8: [u32; 8] = parts();
+
 impl Simd for Avx512 {
     type V = __m512;
     type M = __mmask16;
     const LANES: usize = 16;
     const REGISTERS: usize = 32;
     const MASKED: bool = true;
+    const STEPS: usize = 16;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
@@ -150,11 +184,11 @@ impl Simd for Avx512 {
         ins!(_mm512_scalef_ps(p, n))
     }
     #[inline(always)]
-    fn div_fast(self, a: __m512, b: __m512) -> __m512 {
+    fn exp2_steps(self, t: __m512, _n: __m512) -> __m512 {
         ins!({
-            // 14 bits, and as many again by a step of Newton's method.
-            let r = _mm512_rcp14_ps(b);
-            _mm512_mul_ps(a, _mm512_fmadd_ps(r, _mm512_fnmadd_ps(b, r, _mm512_set1_ps(1.0)), r))
+            let (steps, parts) = (_mm512_castps_si512(t), _mm512_loadu_si512(PARTS_16.as_ptr().cast()));
+            let part = _mm512_permutexvar_epi32(steps, parts);
+            _mm512_castsi512_ps(_mm512_add_epi32(part, _mm512_slli_epi32::<19>(steps)))
         })
     }
     #[inline(always)]
@@ -226,6 +260,7 @@ impl Simd for Avx2 {
     type M = __m256;
     const LANES: usize = 8;
     const REGISTERS: usize = 16;
+    const STEPS: usize = 8;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {
@@ -319,6 +354,14 @@ impl Simd for Avx2 {
         ins!({
             let biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
             _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
+        })
+    }
+    #[inline(always)]
+    fn exp2_steps(self, t: __m256, _n: __m256) -> __m256 {
+        ins!({
+            let (steps, parts) = (_mm256_castps_si256(t), _mm256_loadu_si256(PARTS_8.as_ptr().cast()));
+            let part = _mm256_permutevar8x32_epi32(parts, steps);
+            _mm256_castsi256_ps(_mm256_add_epi32(part, _mm256_slli_epi32::<20>(steps)))
         })
     }
     #[inline(always)]

@@ -23,12 +23,22 @@ pub(super) fn exp_scaled<S: Simd>(s: S, x: S::V, k: f32) -> S::V {
     s.scale2(exp_reduced(s, r), if k == 0.0 { n } else { s.add(n, s.splat(k)) })
 }
 
-/// `e^-x`, of what neither overflows nor vanishes.
+/// `1 + e^-x` for `|x| <= 87`, by steps of `2^(1 / STEPS)`: where the machine knows some, a short polynomial is left.
 #[inline(always)]
-pub(super) fn exp_negative<S: Simd>(s: S, x: S::V) -> S::V {
-    let n = s.round(s.mul(x, s.splat(-LOG2_E)));
+pub(super) fn exp_negative_plus_one<S: Simd>(s: S, x: S::V) -> S::V {
+    // Rounds to a whole number of steps, which its last bits count.
+    let magic = s.splat(1.5 * (1 << 23) as f32 / S::STEPS as f32);
+    let t = s.fma(x, s.splat(-LOG2_E), magic);
+    let n = s.sub(t, magic);
     let r = s.fma(n, s.splat(-LN2_LO), s.mul_error(n, s.splat(-LN2_HI), x));
-    s.scale2(exp_reduced(s, r), n)
+    let power = s.exp2_steps(t, n);
+    // (e^r - 1) / r
+    let q = match S::STEPS {
+        16 => poly(s, r, [1.0, 0.500_016_2, 0.166_669_8]),
+        8 => poly(s, r, [1.0, 0.500_064_7, 0.166_679_2]),
+        _ => poly(s, r, [1.0, 0.5, 0.166_665_09, 0.041_666_582, 0.008_370_006, 0.001_392_234_7]),
+    };
+    s.fma(s.mul(power, r), q, s.add(s.splat(1.0), power))
 }
 
 /// `e^r` of a reduced argument.
