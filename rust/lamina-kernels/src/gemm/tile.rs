@@ -322,24 +322,27 @@ unsafe fn tile<
                 }
             }
         }
+        macro_rules! store {
+            ($finish:expr) => {
+                for i in 0..MR {
+                    let c = t.c.add(*t.offsets.add(i));
+                    for j in 0..NV {
+                        let v = $finish(acc[i][j]);
+                        if S::MASKED && j + 1 == NV {
+                            s.store_partial(c.add(j * S::LANES), v, tail);
+                        } else {
+                            s.store(c.add(j * S::LANES), v);
+                        }
+                    }
+                }
+            };
+        }
         if t.low > f32::NEG_INFINITY || t.high < f32::INFINITY {
             let (low, high) = (s.splat(t.low), s.splat(t.high));
-            for i in 0..MR {
-                for j in 0..NV {
-                    // The fast forms give their second operand where it is NaN: NaN stays NaN.
-                    acc[i][j] = s.min_fast(high, s.max_fast(low, acc[i][j]));
-                }
-            }
-        }
-        for i in 0..MR {
-            let c = t.c.add(*t.offsets.add(i));
-            for j in 0..NV {
-                if S::MASKED && j + 1 == NV {
-                    s.store_partial(c.add(j * S::LANES), acc[i][j], tail);
-                } else {
-                    s.store(c.add(j * S::LANES), acc[i][j]);
-                }
-            }
+            // The fast forms give their second operand where it is NaN: NaN stays NaN.
+            store!(|v| s.min_fast(high, s.max_fast(low, v)));
+        } else {
+            store!(|v| v);
         }
     }
 }
