@@ -15,6 +15,7 @@ use crate::passes;
 use crate::shape::Type;
 use crate::variable::Variable;
 use lamina_kernels::Isa;
+use lamina_kernels::gemm::Packing;
 use lamina_kernels::memory::{AlignedBytes, Span, Views};
 use planner::Planner;
 pub use run::{Results, StepTime};
@@ -88,6 +89,8 @@ pub struct Plan {
     outputs: Vec<Type>,
     /// Variables (by index) that the steps read or write, in locking order.
     variables: Vec<(usize, bool)>,
+    /// How those of them lie that are not read row by row.
+    layouts: FxHashMap<usize, Packing>,
     /// Variables that the prologue reads.
     static_variables: Vec<usize>,
     /// Where each block stands in a frame.
@@ -169,7 +172,8 @@ impl Plan {
     pub fn new(traced: &Traced, inputs: &[Type], isa: Isa) -> Result<Plan> {
         let traced = passes::specialise(traced, inputs)?;
         let traced = passes::optimise(traced)?;
-        Ok(Planner::new(&traced, isa).plan())
+        let (traced, layouts) = passes::panels::run(traced, isa)?;
+        Ok(Plan { layouts, ..Planner::new(&traced, isa).plan() })
     }
 
     /// Runs the batch in pieces, by one plan for so many rows each.

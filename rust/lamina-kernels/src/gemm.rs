@@ -16,6 +16,7 @@ mod panels;
 mod small;
 mod then;
 pub(crate) mod tile;
+mod transposed;
 
 pub(crate) use block::{ASource, Partial, Rows, Step, k_block, multiply_block, multiply_parts};
 pub use double::gemm_f64;
@@ -24,6 +25,7 @@ pub use pack::{B, Packing};
 pub(crate) use pack::{pack_b, pack_b_rows, packed_b_len};
 pub(crate) use panels::{Cut, Panels};
 pub use then::{Operand, gemm_then};
+pub use transposed::gemm_transposed;
 
 use crate::epilogue::Epilogue;
 use crate::isa::Level;

@@ -16,6 +16,8 @@ pub struct Chain {
     pub then: Fused,
     /// Which of its operands the product is.
     pub slot: usize,
+    /// The results, and operands of their shape, lie [in panels](lamina_kernels::gemm::Packing::in_panels).
+    pub in_panels: bool,
 }
 
 impl Chain {
@@ -67,6 +69,7 @@ impl OpDef for Chain {
     fn lower(&self, cx: &Lower<'_>) -> Lowering {
         let (sa, sb) = (cx.shape(0), cx.shape(1));
         let (ta, isa, results) = (self.product.transpose_a, cx.isa, self.then.results.clone());
+        let in_panels = self.in_panels;
         let (m, n) = (self.then.dims[0], self.then.dims[1]);
         let k = sb[0];
         debug_assert!(!self.product.transpose_b && sa.len() == 2 && sb.len() == 2);
@@ -100,7 +103,7 @@ impl OpDef for Chain {
             let operands: SmallVec<[Operand<'_>; 8]> = own.iter().map(operand).collect();
             let outputs = call.outputs().iter_mut().zip(&results);
             let mut outs: SmallVec<[Out<'_>; 4]> = outputs.map(|(bytes, ty)| writing(*ty, bytes)).collect();
-            gemm_then(isa, a, MatRef::row_major(b, k, n), &program, &operands, &mut outs);
+            gemm_then(isa, a, MatRef::row_major(b, k, n), &program, &operands, &mut outs, in_panels);
         })
     }
 
@@ -120,7 +123,7 @@ impl OpDef for Chain {
             let new = build.binary(B::Sub, w, scaled);
             let program = build.finish(&[new, below]).expect("a small program");
             let then = Fused { program, dims: smallvec![m, n], results: smallvec![DType::F32, DType::Bool] };
-            let op = Chain { product: MatMul::new(ta, false), then, slot: 1 };
+            let op = Chain { product: MatMul::new(ta, false), then, slot: 1, in_panels: false };
             let a = if ta { [k, m] } else { [m, k] };
             let sample = |shape: &[usize], seed| sample(DType::F32, shape, seed);
             let inputs =

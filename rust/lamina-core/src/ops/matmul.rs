@@ -147,12 +147,14 @@ pub struct MatMul {
     pub transpose_b: bool,
     /// What follows; its operands come after A and B.
     pub epilogue: Epilogue,
+    /// B, as it is stored, lies [in panels](gemm::Packing::in_panels), which the pass of that name sees to.
+    pub in_panels: bool,
 }
 
 impl MatMul {
     /// `A B`, either one transposed.
     pub fn new(transpose_a: bool, transpose_b: bool) -> MatMul {
-        MatMul { transpose_a, transpose_b, epilogue: Epilogue::default() }
+        MatMul { transpose_a, transpose_b, ..MatMul::default() }
     }
 }
 
@@ -226,7 +228,7 @@ impl OpDef for MatMul {
     fn lower(&self, cx: &Lower<'_>) -> Lowering {
         let (sa, sb, out) = (cx.shape(0), cx.shape(1), cx.out_shape(0));
         let ((mut m, k), (_, n)) = (matrix(&sa, self.transpose_a), matrix(&sb, self.transpose_b));
-        let MatMul { transpose_a: ta, transpose_b: tb, epilogue } = *self;
+        let MatMul { transpose_a: ta, transpose_b: tb, epilogue, in_panels } = *self;
         let lead = &out[..out.len() - 2];
         let mut batches: Vec<(usize, usize)> = vec![];
         let one_b = sb[..sb.len() - 2].iter().all(|&d| d == 1);
@@ -242,6 +244,16 @@ impl OpDef for MatMul {
         let (isa, dtype) = (cx.isa, cx.dtype(0));
         if dtype != DType::F32 {
             return matmul_generic(dtype, batches, m, n, k, ta, tb, flops);
+        }
+        if in_panels {
+            return Lowering::kernel("matmul", flops, move |call| {
+                let (a, b) = (MatRef::row_major(call.input(0), m, k), call.input(1));
+                if tb {
+                    return gemm::gemm_transposed(&gemm::Packing::in_panels(isa, n, k), a, b, call.output(0));
+                }
+                let (packing, fused) = (gemm::Packing::in_panels(isa, k, n), epilogue.kernel(call, 2));
+                gemm::gemm(isa, a, packing.operand(b), call.output(0), n, false, &fused);
+            });
         }
         let single = batches.len() == 1;
         let plain = move |call: &mut Call<'_, '_>| {

@@ -35,7 +35,11 @@ pub fn run(traced: Traced) -> Result<Traced> {
             node.inputs.iter().enumerate().find_map(|(slot, v)| Some((slot, product(*v, then)?)))?;
         let reads =
             |(i, v): (usize, &Value)| i == slot || Chain::reads_operand(&then.dims, &old.ty(*v).concrete());
-        node.inputs.iter().enumerate().all(reads).then(|| (slot, Chain { product, then: then.clone(), slot }))
+        node.inputs
+            .iter()
+            .enumerate()
+            .all(reads)
+            .then(|| (slot, Chain { product, then: then.clone(), slot, in_panels: false }))
     };
     let (graph, roots) = old.rewrite(&traced.roots(), None, |g, _, node, inputs| match chain(node) {
         Some((slot, op)) => {

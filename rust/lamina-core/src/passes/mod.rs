@@ -11,6 +11,7 @@ mod fold;
 pub mod fuse;
 pub mod halves;
 mod layout;
+pub mod panels;
 
 use crate::error::Result;
 use crate::graph::Node;

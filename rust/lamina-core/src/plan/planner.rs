@@ -408,6 +408,7 @@ impl<'a> Planner<'a> {
             live_bytes: arena.peak,
             outputs: self.traced.outputs.iter().map(|v| graph.ty(*v).clone()).collect(),
             variables,
+            layouts: FxHashMap::default(),
             static_variables,
             blocks: main_blocks,
             arenas: Mutex::new(vec![]),

@@ -4,7 +4,7 @@ use super::{Blocks, Halves, Plan, Step};
 use crate::error::{Error, Result};
 use crate::ops::Call;
 use crate::tensor::{Buffer, Tensor};
-use crate::variable::Variable;
+use crate::variable::{Stored, Variable};
 use lamina_kernels::denormals::FlushDenormals;
 use lamina_kernels::memory::{AlignedBytes, Block, Frame, Span};
 use lamina_kernels::threads;
@@ -42,8 +42,8 @@ pub type Results = SmallVec<[Tensor; 2]>;
 type Walk<'a> = dyn FnMut(&[Step], &mut Frame<'_>) -> Result<()> + 'a;
 
 enum Guard<'a> {
-    Read(RwLockReadGuard<'a, Tensor>),
-    Write(RwLockWriteGuard<'a, Tensor>),
+    Read(RwLockReadGuard<'a, Stored>),
+    Write(RwLockWriteGuard<'a, Stored>),
 }
 
 impl Plan {
@@ -142,8 +142,12 @@ impl Plan {
             .variables
             .iter()
             .map(|&(i, written)| {
-                let variable = self.held(i);
-                if written { Guard::Write(variable.write()) } else { Guard::Read(variable.read()) }
+                let (variable, layout) = (self.held(i), self.layouts.get(&i).copied());
+                if written {
+                    Guard::Write(variable.write(layout))
+                } else {
+                    Guard::Read(variable.read(layout))
+                }
             })
             .collect();
         let result = {
@@ -155,8 +159,8 @@ impl Plan {
             outputs.iter_mut().for_each(|b| frame.push(Block::Mut(b)));
             for guard in &mut guards {
                 frame.push(match guard {
-                    Guard::Read(tensor) => Block::Shared(tensor.bytes()),
-                    Guard::Write(tensor) => Block::Mut(tensor.bytes_mut()),
+                    Guard::Read(value) => Block::Shared(value.bytes()),
+                    Guard::Write(value) => Block::Mut(value.bytes_mut()),
                 });
             }
             walk(&self.steps, &mut frame)
@@ -190,7 +194,7 @@ impl Plan {
                 return Ok(Some(current.clone()));
             }
         }
-        let guards: Vec<_> = self.static_variables.iter().map(|i| self.held(*i).read()).collect();
+        let guards: Vec<_> = self.static_variables.iter().map(|i| self.held(*i).read(None)).collect();
         let versions = self.static_variables.iter().map(|i| self.held(*i).version()).collect();
         let mut bytes = allocate("packed weights", self.static_bytes)?;
         let mut temporary = allocate("weights on the way to their packed form", self.temporary_bytes)?;

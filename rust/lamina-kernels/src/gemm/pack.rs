@@ -36,6 +36,11 @@ impl Packing {
         Packing { isa, k, cut: Cut::new(isa, m, n), parts: amx_pays(isa, m, k, n) }
     }
 
+    /// In panels, for any A: how a matrix lies that is multiplied and changed in turns, and is packed all the while.
+    pub fn in_panels(isa: Isa, k: usize, n: usize) -> Self {
+        Packing { isa, k, cut: Cut::new(isa, 0, n), parts: false }
+    }
+
     /// Whether B is split into parts.
     pub(crate) fn in_parts(&self) -> bool {
         self.parts
@@ -70,6 +75,35 @@ impl Packing {
         pack_b(self.isa, self.cut, b, out);
     }
 
+    /// Takes a B [in panels](Packing::in_panels) to row-major order; panics where a length is another one.
+    pub fn unpack(&self, packed: &[f32], out: &mut [f32]) {
+        let Packing { k, cut, .. } = *self;
+        assert!(!self.parts, "parts are not taken apart");
+        assert_eq!((packed.len(), out.len()), (self.packed_len(), k * cut.n()), "B has other dimensions");
+        for panel in 0..cut.panels() {
+            let (stored, columns) = (cut.stored(panel..panel + 1), cut.columns(panel..panel + 1));
+            let rows = packed[stored.start * k..stored.end * k].chunks_exact(stored.len());
+            for (row, out) in rows.zip(out.chunks_exact_mut(cut.n())) {
+                out[columns.clone()].copy_from_slice(&row[..columns.len()]);
+            }
+        }
+    }
+
+    /// Whether all vectors of all panels are full: a packed B has no more elements than B.
+    pub fn is_full(&self) -> bool {
+        !self.parts && self.cut.broken().is_empty()
+    }
+
+    /// Rows and columns of B.
+    pub fn dims(&self) -> (usize, usize) {
+        (self.k, self.cut.n())
+    }
+
+    /// How the columns are cut.
+    pub(super) fn cut(&self) -> Cut {
+        self.cut
+    }
+
     /// What was packed, as blocks read it.
     pub(crate) fn panels(&self, data: &[f32]) -> Panels {
         #[cfg(target_arch = "x86_64")]
@@ -88,7 +122,7 @@ impl Packing {
 impl B<'_> {
     pub(super) fn dims(&self) -> (usize, usize) {
         match self {
-            B::Packed { packing, .. } => (packing.k, packing.cut.n()),
+            B::Packed { packing, .. } => packing.dims(),
             B::Plain(b) => (b.rows, b.cols),
         }
     }
