@@ -81,6 +81,58 @@ def test_op_by_op_gives_the_same_numbers():
     np.testing.assert_allclose(a.predict(X, verbose=0), b.predict(X, verbose=0), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "optimizer",
+    [optimizers.Adam, optimizers.AdamW, optimizers.RMSprop, lambda: optimizers.SGD(0.05, momentum=0.9)],
+)
+def test_wide_layers_train_as_they_do_op_by_op(optimizer):
+    """Their weights lie packed from step to step. Whoever reads or sets them meanwhile does not see that."""
+    rng = np.random.default_rng(0)
+    x, y = rng.random((6, 32, 70), np.float32), rng.random((6, 32, 1), np.float32)
+
+    def run(eager):
+        lamina.utils.set_random_seed(1)
+        model = lamina.Sequential(
+            [lamina.Input((70,)), *(layers.Dense(256, activation="relu") for _ in range(3)), layers.Dense(1)]
+        )
+        model.compile(optimizer(), loss="mse", run_eagerly=eager)
+        seen = []
+        for step in range(6):
+            seen.append(np.asarray(model.train_on_batch(x[step], y[step])))
+            if step == 1:
+                seen.extend(np.asarray(v) for v in model.optimizer.variables)
+            if step == 2:
+                seen.append(model.predict(x[0], verbose=0))
+            if step == 3:
+                model.set_weights([w * 0.9 for w in model.get_weights()])
+        return [*seen, *model.get_weights()]
+
+    for compiled, eager in zip(run(False), run(True), strict=True):
+        np.testing.assert_allclose(compiled, eager, rtol=2e-3, atol=2e-4)
+
+
+def test_predicting_while_training():
+    rng = np.random.default_rng(0)
+    x, y = rng.random((64, 70), np.float32), rng.random((64, 1), np.float32)
+    model = lamina.Sequential([lamina.Input((70,)), layers.Dense(256), layers.Dense(256), layers.Dense(1)])
+    model.compile("adam", loss="mse")
+    done = threading.Event()
+    found = []
+
+    def predict():
+        while not done.is_set():
+            found.append(np.isfinite(model.predict_on_batch(x)).all())
+            found.append(all(np.isfinite(w).all() for w in model.get_weights()))
+
+    other = threading.Thread(target=predict)
+    other.start()
+    losses = [float(model.train_on_batch(x, y)) for _ in range(200)]
+    done.set()
+    other.join()
+    assert found and all(found)
+    assert losses[-1] < losses[0]
+
+
 def test_one_trace_serves_full_and_partial_batches(monkeypatch):
     traced = []
 

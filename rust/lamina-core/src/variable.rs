@@ -50,7 +50,8 @@ impl Stored {
             return;
         }
         let mut change = |to: &dyn Fn(&[f32], &mut [f32])| {
-            let mut bytes = AlignedBytes::zeroed(self.tensor.bytes().len());
+            let len = self.tensor.bytes().len();
+            let mut bytes = AlignedBytes::try_lasting(len).unwrap_or_else(|| AlignedBytes::zeroed(len));
             to(self.tensor.as_slice(), bytemuck::cast_slice_mut(&mut bytes));
             self.tensor = Tensor::new(self.tensor.dtype(), self.tensor.shape(), Buffer::Owned(bytes));
         };
@@ -166,7 +167,7 @@ mod tests {
         bytemuck::cast_slice_mut::<u8, f32>(variable.write(Some(packing)).bytes_mut()).fill(7.0);
         assert_eq!(before.bytes(), value.bytes());
         assert_eq!(variable.get().as_slice::<f32>(), [7.0; 5 * 64]);
-        variable.write(Some(packing));
+        drop(variable.write(Some(packing)));
         variable.set(value.clone()).unwrap();
         assert_eq!(variable.get().bytes(), value.bytes());
     }
