@@ -7,7 +7,7 @@ use super::{Cut, run_tasks, work_ns};
 use crate::epilogue::Epilogue;
 use crate::partition::part;
 use crate::scratch;
-use crate::threads::SharedMut;
+use crate::threads::{self, SharedMut};
 use std::ops::Range;
 
 /// Rows of the packed matrix that a task multiplies at a time: the columns of C that they become are whole cache lines.
@@ -16,10 +16,11 @@ const TASK_ROWS: usize = 64;
 /// Rows and columns that are turned round at a time.
 const SQUARE: usize = 16;
 
-/// Parts that the sums are cut into, each over some panels. A thread reads those that it writes and multiplies by elsewhere:
-/// where all read all of W, half of it changes cores, and back when it is updated (32 x 512 x 512 and its update by Adam
-/// on cores that share no cache: 450 -> 310 us).
+/// Parts that the sums are cut into, each over some panels, where W has so many columns for each row of A.
+/// A thread then reads what it updates and multiplies by elsewhere. Where all read all of W, half of it changes cores, and
+/// back again (32 x 512 x 512 and its update by Adam on cores that share no cache: 450 -> 380 us).
 const PARTS: usize = 2;
+const COLUMNS_FOR_ROWS: usize = 8;
 
 /// `C = A W^T`, for a `W` of `k x n` [in panels](Packing::in_panels) and an `A` of `m x n`; `c` is row-major.
 ///
@@ -35,45 +36,52 @@ pub fn gemm_transposed(packing: &Packing, a: MatRef, w: &[f32], c: &mut [f32]) {
         return c.fill(0.0);
     }
     let (columns, blocks, work) = (Cut::new(isa, 0, m), k.div_ceil(TASK_ROWS), work_ns(k, m, n));
-    let parts = PARTS.min(packing.cut().panels());
-    scratch::with(packed_b_len(isa, n, m), |packed: &mut [f32]| {
-        pack_b(isa, columns, a.t(), packed);
-        let b = Panels::packed(packed, n, columns);
-        scratch::with(parts * k * m, |sums: &mut [f32]| {
-            let shared = SharedMut::new(sums);
-            run_tasks(work, parts * blocks, |task| {
-                let panels = part(0..packing.cut().panels(), parts, task / blocks);
-                let first = task % blocks * TASK_ROWS;
-                let rows = TASK_ROWS.min(k - first);
-                // SAFETY: each task has rows of its own in its part.
-                let sums = unsafe { shared.slice((task / blocks * k + first) * m, rows * m) };
-                block(packing, w, panels, (first, rows), &b, &Output::new(sums, m, false, &Epilogue::none()));
-            });
-            let out = SharedMut::new(c);
-            run_tasks(work, k.div_ceil(SQUARE), |task| {
-                let rows = task * SQUARE..k.min((task + 1) * SQUARE);
-                for columns in (0..m).step_by(SQUARE).map(|first| first..m.min(first + SQUARE)) {
-                    let mut square = [[0f32; SQUARE]; SQUARE];
-                    for (row, sum) in rows.clone().zip(&mut square) {
-                        for part in 0..parts {
-                            let x = &sums[(part * k + row) * m..][columns.clone()];
-                            sum.iter_mut().zip(x).for_each(|(sum, x)| *sum += x);
-                        }
-                    }
-                    for (i, column) in columns.enumerate() {
-                        // SAFETY: a task writes the columns that are its rows.
-                        let line = unsafe { out.slice(column * k + rows.start, rows.len()) };
-                        line.iter_mut().zip(&square).for_each(|(c, sums)| *c = sums[i]);
-                    }
+    let parts = if m * COLUMNS_FOR_ROWS <= n { PARTS.min(packing.cut().panels()) } else { 1 };
+    scratch::with(parts * k * m, |sums: &mut [f32]| {
+        let shared = SharedMut::new(sums);
+        let multiply = |i: usize, taken: &mut dyn Iterator<Item = usize>| {
+            let panels = part(0..packing.cut().panels(), parts, i);
+            let some = packing.cut().columns(panels.clone());
+            let data = &a.data[(some.start * a.col_stride).min(a.data.len())..];
+            let a = MatRef { data, cols: some.len(), ..a };
+            scratch::with(packed_b_len(isa, a.cols, m), |packed: &mut [f32]| {
+                pack_b(isa, columns, a.t(), packed);
+                let b = Panels::packed(packed, a.cols, columns);
+                for block in taken {
+                    let first = block * TASK_ROWS;
+                    let rows = TASK_ROWS.min(k - first);
+                    // SAFETY: each task has rows of its own in its part.
+                    let sums = unsafe { shared.slice((i * k + first) * m, rows * m) };
+                    let out = Output::new(sums, m, false, &Epilogue::none());
+                    multiply_rows(packing, w, panels.clone(), (first, rows), &b, &out);
                 }
             });
+        };
+        threads::run_chunked(parts, blocks, multiply);
+        let out = SharedMut::new(c);
+        run_tasks(work, k.div_ceil(SQUARE), |task| {
+            let rows = task * SQUARE..k.min((task + 1) * SQUARE);
+            for columns in (0..m).step_by(SQUARE).map(|first| first..m.min(first + SQUARE)) {
+                let mut square = [[0f32; SQUARE]; SQUARE];
+                for (row, sum) in rows.clone().zip(&mut square) {
+                    for part in 0..parts {
+                        let x = &sums[(part * k + row) * m..][columns.clone()];
+                        sum.iter_mut().zip(x).for_each(|(sum, x)| *sum += x);
+                    }
+                }
+                for (i, column) in columns.enumerate() {
+                    // SAFETY: a task writes the columns that are its rows.
+                    let line = unsafe { out.slice(column * k + rows.start, rows.len()) };
+                    line.iter_mut().zip(&square).for_each(|(c, sums)| *c = sums[i]);
+                }
+            }
         });
     });
 }
 
 /// Some rows of W, in some panels of it, by the columns of A that they stand for. Panels of one width are one step: their
 /// rows are as far apart.
-fn block(
+fn multiply_rows(
     packing: &Packing,
     w: &[f32],
     panels: Range<usize>,
@@ -95,7 +103,7 @@ fn block(
                 let starts: Vec<*const f32> = group.clone().map(|panel| &raw const *place(panel)).collect();
                 let segs = starts.len();
                 let a = ASource::Lines { starts: &starts, segs, seg0: 0, off: 0, stride: len };
-                let k0 = cut.stored(group.clone()).start;
+                let k0 = cut.stored(group.clone()).start - cut.stored(panels.clone()).start;
                 let (start, end) = (group.start == panels.start, group.end == panels.end);
                 let step = Step { k0, segs, len, first: start, last: end };
                 let rows = Rows { offsets, lines: 1 };
