@@ -20,6 +20,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     const REGISTERS: usize;
     /// Whether partial loads and stores cost no more than whole ones.
     const MASKED: bool = false;
+    /// Whether half a vector may take half the time.
+    const HALVES: bool = false;
     /// Parts of an octave that [`exp2_steps`](Simd::exp2_steps) knows.
     const STEPS: usize = 1;
 
@@ -56,6 +58,11 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn div(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`, rounded once where the hardware has FMA.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// [`fma`](Simd::fma) of the first half of the lanes, the others anything: Zen 4 computes vectors of 64 bytes by halves.
+    #[inline(always)]
+    fn fma_half(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        self.fma(a, b, c)
+    }
     /// `a * b - p` without rounding: what a product `p` rounded away, or a quotient's remainder.
     fn mul_error(self, a: Self::V, b: Self::V, p: Self::V) -> Self::V;
     /// The larger lane; a NaN in either operand gives NaN.

@@ -179,7 +179,7 @@ impl<'a> Block<'a> {
         (line, first, row, mr): (usize, usize, usize, usize),
         width: &Width,
     ) -> Kernel {
-        let mut list = width.by_rows;
+        let mut kernel = width.by_rows(self.kernels.lanes, mr, t.cols);
         match a {
             ASource::Lines { starts, segs: all, seg0, off, stride } => {
                 // SAFETY: the caller's contract.
@@ -197,10 +197,10 @@ impl<'a> Block<'a> {
                 t.a = starts.as_ptr();
                 t.a_step = *step;
                 t.a_off = off + row;
-                list = width.by_panel;
+                kernel = width.by_panel[mr - 1];
             }
         }
-        list[mr - 1]
+        kernel
     }
 
     /// Aims the tile at the rows from `row` on.

@@ -71,6 +71,8 @@ type Finish = unsafe fn(&Tile, *const f32, usize, usize);
 pub(crate) struct Width {
     pub by_rows: &'static [Kernel],
     pub by_panel: &'static [Kernel],
+    /// As `by_rows`, where the last vector has no more columns than half a vector; empty where that is no faster.
+    pub by_rows_half: &'static [Kernel],
     /// As `by_rows`; they pack the panel on the way.
     pub packing: &'static [Kernel],
 }
@@ -86,6 +88,15 @@ pub(crate) struct Kernels {
     pub wide_panel: usize,
     pub wide: &'static [(usize, &'static [Kernel])],
     pub finish: Finish,
+}
+
+impl Width {
+    /// The kernel for so many rows, of which so many columns are there.
+    pub fn by_rows(&self, lanes: usize, rows: usize, cols: usize) -> Kernel {
+        let half = cols > 0 && (1..=lanes / 2).contains(&(cols % lanes));
+        let kernel = self.by_rows_half.get(rows - 1).filter(|_| half);
+        *kernel.unwrap_or(&self.by_rows[rows - 1])
+    }
 }
 
 impl Kernels {
@@ -168,7 +179,7 @@ impl Strided {
     }
 }
 
-/// `NV` vectors of columns, `PV` of them per panel.
+/// `NV` vectors of columns, `PV` of them per panel; of the last one perhaps only the first half.
 #[inline(always)]
 unsafe fn tile<
     S: Simd,
@@ -177,6 +188,7 @@ unsafe fn tile<
     const PV: usize,
     const ROWS: bool,
     const PACK: bool,
+    const HALF: bool,
 >(
     s: S,
     t: &Tile,
@@ -209,7 +221,9 @@ unsafe fn tile<
                 for i in 0..MR {
                     let a = s.splat(*$place(i));
                     for j in 0..NV {
-                        acc[i][j] = s.fma(a, bv[j], acc[i][j]);
+                        let half = HALF && j + 1 == NV;
+                        acc[i][j] =
+                            if half { s.fma_half(a, bv[j], acc[i][j]) } else { s.fma(a, bv[j], acc[i][j]) };
                     }
                 }
                 b = b.add(t.b_step);
@@ -383,11 +397,18 @@ macro_rules! kernels {
             use super::*;
 
             $(#[$features])?
-            unsafe fn kernel<const MR: usize, const NV: usize, const PV: usize, const ROWS: bool, const PACK: bool>(
+            unsafe fn kernel<
+                const MR: usize,
+                const NV: usize,
+                const PV: usize,
+                const ROWS: bool,
+                const PACK: bool,
+                const HALF: bool,
+            >(
                 t: &Tile,
             ) {
                 // SAFETY: the contract of `Kernel`, and of the token.
-                unsafe { tile::<$simd, MR, NV, PV, ROWS, PACK>($token, t) }
+                unsafe { tile::<$simd, MR, NV, PV, ROWS, PACK, HALF>($token, t) }
             }
 
             $(#[$features])?
@@ -400,12 +421,13 @@ macro_rules! kernels {
                 lanes: <$simd as Simd>::LANES,
                 rows: $rows,
                 widths: &[$(Width {
-                    by_rows: &[$(kernel::<$mr, $nv, $nv, true, false>),*],
-                    by_panel: &[$(kernel::<$mr, $nv, $nv, false, false>),*],
-                    packing: &[$(kernel::<$mr, $nv, $nv, true, true>),*],
+                    by_rows: &[$(kernel::<$mr, $nv, $nv, true, false, false>),*],
+                    by_rows_half: if <$simd as Simd>::HALVES { &[$(kernel::<$mr, $nv, $nv, true, false, true>),*] } else { &[] },
+                    by_panel: &[$(kernel::<$mr, $nv, $nv, false, false, false>),*],
+                    packing: &[$(kernel::<$mr, $nv, $nv, true, true, false>),*],
                 }),*],
                 wide_panel: $pv,
-                wide: &[$(($wnv / $pv, &[$(kernel::<$wmr, $wnv, $pv, true, false>),*])),*],
+                wide: &[$(($wnv / $pv, &[$(kernel::<$wmr, $wnv, $pv, true, false, false>),*])),*],
                 finish: finish_narrow,
             };
         }

@@ -82,6 +82,7 @@ impl Simd for Avx512 {
     const LANES: usize = 16;
     const REGISTERS: usize = 32;
     const MASKED: bool = true;
+    const HALVES: bool = true;
     const STEPS: usize = 16;
 
     #[inline(always)]
@@ -123,6 +124,11 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
         ins!(_mm512_fmadd_ps(a, b, c))
+    }
+    #[inline(always)]
+    fn fma_half(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        let half = |v| ins!(_mm512_castps512_ps256(v));
+        ins!(_mm512_zextps256_ps512(_mm256_fmadd_ps(half(a), half(b), half(c))))
     }
     #[inline(always)]
     fn mul_error(self, a: __m512, b: __m512, p: __m512) -> __m512 {
