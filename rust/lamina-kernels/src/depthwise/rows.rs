@@ -275,10 +275,14 @@ fn tiles<S: Simd, const P: usize, const K: usize, const STEP: usize>(
                 tile.run::<S, P, K, STEP, false>(s, residual, out, out_stride);
             } else {
                 for (entries, (start, line)) in table.chunks_exact_mut(inputs).zip(lines) {
-                    for (i, entry) in entries.iter_mut().enumerate() {
-                        let x = first(line) + (i * gap) as isize;
-                        let inside = (0..width as isize).contains(&x);
-                        entry.write(if inside { at(*start, x) } else { row.plan.zeros.as_ptr() });
+                    // Inputs left of the image, and those left of its end.
+                    let before = |end: isize| ((end - first(line)).max(0) as usize).div_ceil(gap).min(inputs);
+                    let (left, right) = (before(0), before(width as isize));
+                    entries.fill(MaybeUninit::new(row.plan.zeros.as_ptr()));
+                    let mut x = at(*start, first(line) + (left * gap) as isize);
+                    for entry in &mut entries[left..right] {
+                        entry.write(x);
+                        x = x.wrapping_add(gap * pixel);
                     }
                 }
                 tile.run::<S, P, K, STEP, true>(s, residual, out, out_stride);
