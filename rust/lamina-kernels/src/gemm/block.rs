@@ -179,7 +179,7 @@ impl<'a> Block<'a> {
         (line, first, row, mr): (usize, usize, usize, usize),
         width: &Width,
     ) -> Kernel {
-        let mut kernel = width.by_rows(self.kernels.lanes, mr, t.cols);
+        let mut kernel = width.kernel(self.kernels.lanes, mr, t.cols);
         match a {
             ASource::Lines { starts, segs: all, seg0, off, stride } => {
                 // SAFETY: the caller's contract.
