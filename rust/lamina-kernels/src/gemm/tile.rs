@@ -93,7 +93,7 @@ pub(crate) struct Kernels {
 impl Width {
     /// The kernel that reads so many rows of A by rows, where so many columns are there.
     pub fn kernel(&self, lanes: usize, rows: usize, cols: usize) -> Kernel {
-        let half = cols > 0 && (1..=lanes / 2).contains(&(cols % lanes));
+        let half = (1..=lanes / 2).contains(&(cols % lanes));
         let kernel = self.by_rows_half.get(rows - 1).filter(|_| half);
         *kernel.unwrap_or(&self.by_rows[rows - 1])
     }
