@@ -114,8 +114,8 @@ def main():
     """Runs every piece of work."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", default="", help="work whose label contains this")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0.5, help="of one engine in one round")
+    parser.add_argument("--rounds", type=int, default=15, help="of all engines, one after the other")
+    parser.add_argument("--seconds", type=float, default=0.15, help="of one engine in one round")
     parser.add_argument("--json", help="also write the figures here")
     options = parser.parse_args()
     jobs = [("infer", n, b) for n, (_, _, batches) in INFERENCE.items() for b in batches]
