@@ -51,7 +51,8 @@ impl Stored {
         }
         let mut change = |to: &dyn Fn(&[f32], &mut [f32])| {
             let len = self.tensor.bytes().len();
-            let mut bytes = AlignedBytes::try_lasting(len).unwrap_or_else(|| AlignedBytes::zeroed(len));
+            // All of which is written: a matrix in panels has as many elements.
+            let mut bytes = AlignedBytes::try_any(len).unwrap_or_else(|| AlignedBytes::zeroed(len));
             to(self.tensor.as_slice(), bytemuck::cast_slice_mut(&mut bytes));
             self.tensor = Tensor::new(self.tensor.dtype(), self.tensor.shape(), Buffer::Owned(bytes));
         };

@@ -80,13 +80,16 @@ impl Packing {
         let Packing { k, cut, .. } = *self;
         assert!(!self.parts, "parts are not taken apart");
         assert_eq!((packed.len(), out.len()), (self.packed_len(), k * cut.n()), "B has other dimensions");
-        for panel in 0..cut.panels() {
+        let out = SharedMut::new(out);
+        threads::run(cut.panels(), |panel| {
             let (stored, columns) = (cut.stored(panel..panel + 1), cut.columns(panel..panel + 1));
             let rows = packed[stored.start * k..stored.end * k].chunks_exact(stored.len());
-            for (row, out) in rows.zip(out.chunks_exact_mut(cut.n())) {
-                out[columns.clone()].copy_from_slice(&row[..columns.len()]);
+            for (i, row) in rows.enumerate() {
+                // SAFETY: panels have columns of their own.
+                let to = unsafe { out.slice(i * cut.n() + columns.start, columns.len()) };
+                to.copy_from_slice(&row[..columns.len()]);
             }
-        }
+        });
     }
 
     /// Whether all vectors of all panels are full: a packed B has no more elements than B.
