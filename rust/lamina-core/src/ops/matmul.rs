@@ -245,14 +245,11 @@ impl OpDef for MatMul {
         if dtype != DType::F32 {
             return matmul_generic(dtype, batches, m, n, k, ta, tb, flops);
         }
-        if in_panels {
+        if in_panels && tb {
+            let packing = gemm::Packing::in_panels(isa, n, k);
             return Lowering::kernel("matmul", flops, move |call| {
-                let (a, b) = (MatRef::row_major(call.input(0), m, k), call.input(1));
-                if tb {
-                    return gemm::gemm_transposed(&gemm::Packing::in_panels(isa, n, k), a, b, call.output(0));
-                }
-                let (packing, fused) = (gemm::Packing::in_panels(isa, k, n), epilogue.kernel(call, 2));
-                gemm::gemm(isa, a, packing.operand(b), call.output(0), n, false, &fused);
+                let a = MatRef::row_major(call.input(0), m, k);
+                gemm::gemm_transposed(&packing, a, call.input(1), call.output(0));
             });
         }
         let single = batches.len() == 1;
@@ -269,16 +266,20 @@ impl OpDef for MatMul {
             }
         };
         // Packing what changes at every run would cost more than it gains.
-        if !single || !cx.is_static[1] {
+        if !in_panels && (!single || !cx.is_static[1]) {
             return Lowering::kernel("matmul", flops, plain);
         }
-        let packing = gemm::Packing::new(isa, m, k, n);
+        let packing =
+            if in_panels { gemm::Packing::in_panels(isa, k, n) } else { gemm::Packing::new(isa, m, k, n) };
         let lowering = Lowering::kernel("matmul", flops, move |call| {
             let a = view(call.input::<f32>(0), m, k, ta);
             let b = packing.operand(call.input(1));
             let fused = epilogue.kernel(call, 2);
             gemm::gemm(isa, a, b, call.output(0), n, false, &fused);
         });
+        if in_panels {
+            return lowering; // packed already
+        }
         // One buffer may be read as matrices of several shapes.
         let key = (k as u64) << 3 | packing.layout() << 1 | u64::from(tb);
         lowering.pack(1, packing.packed_len() * 4, key, move |call| {

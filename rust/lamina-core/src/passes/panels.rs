@@ -50,8 +50,8 @@ fn variable(graph: &Graph, v: Value) -> Option<usize> {
 
 /// The variables of updates that nothing else reads but products by them, and at least one does.
 fn find(traced: &Traced, isa: Isa) -> Layouts {
-    let graph = &traced.graph;
-    let live = graph.live(traced.roots());
+    let (graph, roots) = (&traced.graph, traced.roots());
+    let live = graph.live(roots.iter().copied());
     let nodes = || graph.nodes().iter().enumerate().filter(|(i, _)| live[*i]);
     // Who reads a value: nodes, by their number, and as which operand.
     let mut readers: FxHashMap<Value, Vec<(usize, usize)>> = FxHashMap::default();
@@ -80,7 +80,7 @@ fn find(traced: &Traced, isa: Isa) -> Layouts {
         let own = |v: &Value| {
             let used = readers.get(v).into_iter().flatten();
             variable(graph, *v).is_some()
-                && !traced.roots().contains(v)
+                && !roots.contains(v)
                 && used.clone().filter(|r| r.0 == i).count() == 1
                 && used.clone().all(|&(reader, k)| reader == i || multiplies(reader, k))
         };
@@ -88,7 +88,7 @@ fn find(traced: &Traced, isa: Isa) -> Layouts {
         let results = (0..op.then.results.len()).map(|o| Value { node: i as u32, output: o as u32 });
         // Each result is the new value of one of them, and each of them gets one.
         let kept = |v: Value| {
-            traced.roots().iter().filter(|root| **root == v).count() == 1
+            roots.iter().filter(|root| **root == v).count() == 1
                 && traced.updates.iter().any(|u| u.1 == v && variables.contains(&u.0))
                 && !readers.contains_key(&v)
         };
