@@ -10,6 +10,7 @@
 mod amx;
 mod block;
 mod double;
+pub(crate) mod kernels;
 mod output;
 mod pack;
 mod panels;
@@ -33,10 +34,11 @@ use crate::partition::{cuts, part, parts, stretches};
 use crate::simd::{LINE, prefetch};
 use crate::threads;
 use crate::{Isa, scratch};
+use kernels::kernels;
 use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::ops::Range;
-use tile::{kernels, split};
+use tile::split;
 
 /// A matrix over a slice: element `(i, j)` is `data[i * row_stride + j * col_stride]`.
 #[derive(Clone, Copy, Debug)]

@@ -39,7 +39,8 @@ mod transform;
 
 use crate::conv::Conv2d;
 use crate::epilogue::{Epilogue, apply_tile};
-use crate::gemm::tile::{Tile, kernels, split};
+use crate::gemm::kernels::kernels;
+use crate::gemm::tile::{Steps, Tile, alike, split};
 use crate::gemm::{Cut, Output, packed_b_len};
 use crate::simd::LINE;
 use crate::threads::SharedMut;
@@ -295,52 +296,90 @@ impl Winograd {
         assert!((count - 1) * strip.tile + c <= strip.position && strip.position * positions <= v.len());
         let widest = self.cut().widest();
         let sums = Strip { tile: widest, position: count * widest + 16 };
+        // The tiles with a product at a position.
+        let of = |position: usize| block.with_product(self.minimal.dropped(position));
         scratch::with(sums.position * positions, |m: &mut [f32]| {
             scratch::with(count, |offsets: &mut [usize]| {
                 offsets.iter_mut().enumerate().for_each(|(i, offset)| *offset = i * sums.tile);
+                let start = v.as_ptr();
                 for panel in panels {
                     let (width, filter) = (self.stored(panel).len(), &packed[self.place(panel)]);
                     let list = kernels.width(width).by_rows;
-                    for position in 0..positions {
-                        let tiles = block.with_product(self.minimal.dropped(position));
-                        let heights = tiles.len().div_ceil(list.len());
-                        let b = filter[position * c * width..].as_ptr();
-                        let next = b.wrapping_add(c * width);
-                        for i in 0..heights {
-                            let (first, rows) = split(tiles.len(), heights, i);
-                            let first = tiles.start + first;
-                            let row = v[position * strip.position + first * strip.tile..].as_ptr();
-                            let tile = Tile {
-                                a: &row,
-                                row_stride: strip.tile,
-                                a_step: 0,
-                                a_off: 0,
-                                a_segs: 0,
-                                segs: 1,
-                                len: c,
-                                b,
-                                b_step: width,
-                                // The tiles fetch the next position's filters together.
-                                ahead: next.wrapping_add(i * c * width / heights),
-                                ahead_step: width / heights,
-                                ahead_all: width / heights > LINE,
-                                packed: std::ptr::null_mut(),
-                                panel_stride: 0,
-                                c: m[position * sums.position..].as_mut_ptr(),
-                                offsets: offsets[first..].as_ptr(),
-                                cols: width,
-                                sum: std::ptr::null(),
-                                sum_offsets: std::ptr::null(),
-                                bias: std::ptr::null(),
-                                residual: std::ptr::null(),
-                                low: f32::NEG_INFINITY,
-                                high: f32::INFINITY,
-                                finish: kernels.finish,
+                    let mut tile = Tile {
+                        a: &start,
+                        row_stride: strip.tile,
+                        a_step: 0,
+                        a_off: 0,
+                        a_segs: 0,
+                        segs: 1,
+                        len: c,
+                        b: filter.as_ptr(),
+                        b_step: width,
+                        ahead: std::ptr::null(),
+                        ahead_step: 0,
+                        ahead_all: false,
+                        packed: std::ptr::null_mut(),
+                        panel_stride: 0,
+                        c: m.as_mut_ptr(),
+                        offsets: offsets.as_ptr(),
+                        row: 0,
+                        col: 0,
+                        cols: width,
+                        sum: std::ptr::null(),
+                        sum_offsets: std::ptr::null(),
+                        bias: std::ptr::null(),
+                        residual: std::ptr::null(),
+                        low: f32::NEG_INFINITY,
+                        high: f32::INFINITY,
+                        finish: kernels.finish,
+                        outer: Steps::ONE,
+                        inner: Steps::ONE,
+                    };
+                    let mut position = 0;
+                    while position < positions {
+                        let tiles = of(position);
+                        let heights = tiles.len().div_ceil(list.len()).max(1);
+                        let groups = alike(tiles.len(), heights);
+                        // Positions with the same tiles follow each other, where all of them have the same rows.
+                        let more = if groups[0].2 > 0 { 0 } else { positions };
+                        let same = |&next: &usize| of(next) == tiles;
+                        let run = 1 + (position + 1..positions).take(more).take_while(same).count();
+                        let each = c * width;
+                        // The tiles fetch the next position's filters together.
+                        tile.ahead_step = width / heights;
+                        tile.ahead_all = width / heights > LINE;
+                        tile.outer = Steps {
+                            count: run,
+                            a_off: strip.position,
+                            b: each,
+                            ahead: each,
+                            row: 0,
+                            col: sums.position,
+                        };
+                        for (at, rows, count) in groups {
+                            if rows * count == 0 {
+                                continue;
+                            }
+                            let share = each / heights;
+                            tile.row = tiles.start + at;
+                            tile.col = position * sums.position;
+                            tile.a_off = position * strip.position + tile.row * strip.tile;
+                            tile.b = filter[position * each..].as_ptr();
+                            tile.ahead =
+                                tile.b.wrapping_add(each + if at > 0 { groups[0].2 * share } else { 0 });
+                            tile.inner = Steps {
+                                count,
+                                a_off: rows * strip.tile,
+                                ahead: share,
+                                row: rows,
+                                ..Steps::ONE
                             };
                             // SAFETY: `kernels(isa)` holds only kernels that isa proves; the rows lie in the strip by
-                            // the assertion above, the panel has c rows of `width`, the sums `count` rows of a panel.
+                            // the assertion above, the panel has c rows of `width` for each position, the sums `count`
+                            // rows of a panel.
                             unsafe { list[rows - 1](&tile) };
                         }
+                        position += run;
                     }
                     self.finish(m, sums, block, panel, out);
                 }

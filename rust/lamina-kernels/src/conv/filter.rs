@@ -4,7 +4,8 @@
 use super::Conv2d;
 use super::window::{Image, Windows};
 use crate::epilogue::Epilogue;
-use crate::gemm::tile::{kernels, split};
+use crate::gemm::kernels::kernels;
+use crate::gemm::tile::split;
 use crate::gemm::{
     ASource, Cut, MatRef, Output, Panels, Rows, Step, multiply_block, pack_b_rows, packed_b_len, run_tasks,
     work_ns,

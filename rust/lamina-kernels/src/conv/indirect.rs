@@ -3,7 +3,7 @@
 
 use super::window::{Image, Tap, Windows};
 use crate::epilogue::Epilogue;
-use crate::gemm::tile::kernels;
+use crate::gemm::kernels::kernels;
 use crate::gemm::{
     AMX_BLOCK_ROWS, AMX_DEPTH, ASource, Output, Packing, Partial, Rows, Step, TASKS_EACH, chunks, grid,
     k_block, multiply_block, multiply_parts, rows_stay, run_task_ranges, work_ns,

@@ -289,17 +289,16 @@ unsafe fn panel_sums(block: &Block, panel: usize, k: usize, height: usize, parts
 unsafe fn finish(block: &Block, a: &ASource, rows: Rows, panel: usize, sums: &[f32]) {
     let line_rows = rows.offsets.len() / rows.lines.max(1);
     let vectors = block.vectors(panel);
-    let mut t = block.tile(&block.stored(panel));
+    let t = block.tile(&block.stored(panel));
     for (line, first, rows) in rows.tiles(HEIGHT) {
         let start = line * line_rows + first;
         // SAFETY: a row of sums is there for each row.
         let finite = |row: usize| unsafe { finite(sums[row * PANEL..].as_ptr(), vectors) };
-        let mut write = |row: usize, rows: usize| {
-            block.aim(&mut t, row);
+        let write = |row: usize, rows: usize| {
             // SAFETY: the caller's contract.
             unsafe {
-                (block.kernels.finish)(&t, sums[row * PANEL..].as_ptr(), rows, PANEL);
-                block.activate(&t, rows);
+                (block.kernels.finish)(&t, (row, t.col), sums[row * PANEL..].as_ptr(), rows, PANEL);
+                block.activate(row..row + rows, t.col, t.cols);
             }
         };
         if (start..start + rows).all(finite) {
@@ -339,11 +338,11 @@ unsafe fn by_fma(block: &Block, x: *const f32, row: usize, panel: usize) {
         let b = joined.as_ptr();
         let tile = block.tile(&block.stored(panel));
         let mut t = Tile { a: &x, row_stride: 1, segs: 1, len: k, b, b_step: width, ..tile };
-        block.aim(&mut t, row);
+        t.row = row;
         // SAFETY: the caller's contract.
         unsafe {
             kernel(&t);
-            block.activate(&t, 1);
+            block.activate(row..row + 1, t.col, t.cols);
         }
     });
 }

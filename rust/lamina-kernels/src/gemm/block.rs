@@ -1,12 +1,12 @@
 //! One block of rows by a range of panels: the loop around the register tiles.
 
 use super::Panels;
+use super::kernels::{Kernel, Kernels, Width, kernels};
 use super::output::Output;
-use super::tile::{Kernel, Kernels, Tile, Width, kernels};
+use super::tile::{Steps, Tile, alike};
 use crate::epilogue::apply_tile;
 use crate::simd::LINE;
 use crate::{Isa, scratch};
-use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// Where the tiles of a block read A. Where there are segments, those from `seg0` on are used, `off`
@@ -23,6 +23,9 @@ pub(crate) enum ASource<'a> {
 /// Elements of panels that stay in L2 beside a tile's rows, and how many panels these are at most.
 const SMALL_B: usize = 80 << 10;
 const MOST_PANELS: usize = 16;
+
+/// Tiles that are computed before what is more than bounds is applied to them, in L1.
+const MOST_TILES: usize = 8;
 
 /// The length of the blocks that sums over `k` are cut into. It depends on nothing else: that keeps the
 /// bits of a row the same in every call, and the error of a long sum near that of a blocked one. Blocks are whole tiles of
@@ -60,15 +63,34 @@ impl Rows<'_> {
         self.line().div_ceil(height)
     }
 
-    /// The tiles, nearly alike, of up to `height` rows: line, first row within the line, rows.
-    pub fn tiles(self, height: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+    /// The tiles, nearly alike, of up to `height` rows: runs of up to `most` that are alike.
+    pub fn runs(self, height: usize, most: usize) -> impl Iterator<Item = Run> {
         let tiles = self.count(height).max(1);
-        // Both without a division per tile.
-        let (base, extra) = (self.line() / tiles, self.line() % tiles);
+        // Without a division per tile.
+        let groups = alike(self.line(), tiles);
+        let most = most.clamp(1, tiles);
         (0..self.lines).flat_map(move |line| {
-            (0..tiles).map(move |i| (line, i * base + i.min(extra), base + usize::from(i < extra)))
+            groups.into_iter().flat_map(move |(first, rows, count)| {
+                let run = move |i| Run { line, first: first + i * rows, rows, count: most.min(count - i) };
+                (0..count).step_by(most).map(run)
+            })
         })
     }
+
+    /// The same tiles one by one: line, first row within the line, rows.
+    #[cfg(target_arch = "x86_64")]
+    pub fn tiles(self, height: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+        self.runs(height, 1).map(|run| (run.line, run.first, run.rows))
+    }
+}
+
+/// Tiles below each other, of as many rows each, from row `first` of a line on.
+#[derive(Clone, Copy)]
+pub(crate) struct Run {
+    pub line: usize,
+    pub first: usize,
+    pub rows: usize,
+    pub count: usize,
 }
 
 /// Where sums wait between the steps of a block: a strip of its own, which stays in L2 whatever the
@@ -136,9 +158,7 @@ impl<'a> Block<'a> {
         let (data, b_step) = b.place(stored);
         let bounds = out.act.bounds().filter(|_| last);
         let (low, high) = bounds.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
-        let at = |wanted: bool, p: *const f32| {
-            if wanted && !p.is_null() { p.wrapping_add(col) } else { std::ptr::null() }
-        };
+        let at = |wanted: bool, p: *const f32| if wanted { p } else { std::ptr::null() };
         Tile {
             a: std::ptr::null(),
             row_stride: 0,
@@ -154,8 +174,10 @@ impl<'a> Block<'a> {
             ahead_all: false,
             packed: std::ptr::null_mut(),
             panel_stride: b.cut.widest() * b.stride,
-            c: self.to.0.wrapping_add(col),
+            c: self.to.0,
             offsets: self.to.1.as_ptr(),
+            row: 0,
+            col,
             cols: (b.cut.n() - col).min(stored.len()),
             sum: at(!first || out.accumulate, self.from.0),
             sum_offsets: self.from.1.as_ptr(),
@@ -164,32 +186,31 @@ impl<'a> Block<'a> {
             low,
             high,
             finish: kernels.finish,
+            outer: Steps::ONE,
+            inner: Steps::ONE,
         }
     }
 
-    /// Has the tile read A at some rows, by the kernel of some width for as many: of line `line` those from `first` on, of
-    /// all those from `row` on, `mr` of them.
+    /// Aims the tile at the first of a run, whose first row is `row` of the block, and has it go on from there; the kernel
+    /// of some width for as many rows.
     ///
     /// # Safety
     /// The source has pointers for them.
-    unsafe fn read(
-        &self,
-        t: &mut Tile,
-        a: &ASource,
-        (line, first, row, mr): (usize, usize, usize, usize),
-        width: &Width,
-    ) -> Kernel {
-        let mut kernel = width.kernel(self.kernels.lanes, mr, t.cols);
+    unsafe fn aim(&self, t: &mut Tile, a: &ASource, run: Run, row: usize, width: &Width) -> Kernel {
+        let Run { line, first, rows, count } = run;
+        let mut kernel = width.kernel(self.kernels.lanes, rows, t.cols);
+        (t.row, t.inner) = (row, Steps { count, row: rows, ..Steps::ONE });
         match a {
             ASource::Lines { starts, segs: all, seg0, off, stride } => {
                 // SAFETY: the caller's contract.
                 t.a = unsafe { starts.as_ptr().add(line * all + seg0) };
                 t.a_off = off + first * stride;
                 t.row_stride = *stride;
+                t.inner.a_off = rows * stride;
             }
             ASource::Rows { table, segs: all, seg0, off } => {
                 // SAFETY: the caller's contract.
-                t.a = unsafe { table.as_ptr().add(row * all + seg0) };
+                t.a = unsafe { table.as_ptr().add(*seg0) };
                 t.a_segs = *all;
                 t.a_off = *off;
             }
@@ -197,28 +218,28 @@ impl<'a> Block<'a> {
                 t.a = starts.as_ptr();
                 t.a_step = *step;
                 t.a_off = off + row;
-                kernel = width.by_panel[mr - 1];
+                t.inner.a_off = rows;
+                kernel = width.by_panel[rows - 1];
             }
         }
         kernel
     }
 
-    /// Aims the tile at the rows from `row` on.
-    pub fn aim(&self, t: &mut Tile, row: usize) {
-        t.offsets = self.to.1[row..].as_ptr();
-        t.sum_offsets = self.from.1[row..].as_ptr();
+    /// Whether tiles lack something after their kernel: an activation that is more than bounds.
+    fn activates(&self) -> bool {
+        self.step.last && self.out.act.bounds().is_none()
     }
 
-    /// What a tile of `rows` rows still lacks after its kernel: an activation that is more than bounds.
+    /// What `cols` columns of some rows, from column `col` on, still lack after their kernel.
     ///
     /// # Safety
-    /// The kernel has written the tile.
-    pub unsafe fn activate(&self, t: &Tile, rows: usize) {
-        if self.step.last && self.out.act.bounds().is_none() {
-            // SAFETY: the tile has an offset for each row, and its elements are this thread's.
+    /// The kernel has written them.
+    pub unsafe fn activate(&self, rows: Range<usize>, col: usize, cols: usize) {
+        if self.activates() {
+            // SAFETY: these elements are this thread's.
             unsafe {
-                let offsets = std::slice::from_raw_parts(t.offsets, rows);
-                apply_tile(self.isa, self.out.act, t.c, offsets, t.cols);
+                let c = self.to.0.wrapping_add(col);
+                apply_tile(self.isa, self.out.act, c, &self.to.1[rows], cols);
             }
         }
     }
@@ -325,42 +346,42 @@ unsafe fn multiply(block: &Block, a: &ASource, rows: Rows, panels: Range<usize>)
 /// # Safety
 /// As for [`multiply_block`]; k is not zero, and there are at most [`MOST_PANELS`] panels.
 unsafe fn multiply_tiles(block: &Block, a: &ASource, rows: Rows, panels: Range<usize>) {
-    let (kernels, line_rows) = (block.kernels, rows.line());
-    let Step { segs, len, .. } = block.step;
-    let mut tiles: [MaybeUninit<(Tile, &Width)>; MOST_PANELS] =
-        [const { MaybeUninit::uninit() }; MOST_PANELS];
-    let mut height = kernels.rows;
-    for (panel, t) in panels.clone().zip(&mut tiles) {
-        let stored = block.b.cut.stored(panel..panel + 1);
+    let Block { kernels, b, step, .. } = block;
+    let (line_rows, cut) = (rows.line(), b.cut);
+    // Those alike at once, then each of the others.
+    let whole = cut.whole().clamp(panels.start, panels.end);
+    let others = (whole..panels.end).map(|panel| panel..panel + 1);
+    for run in std::iter::once(panels.start..whole).chain(others).filter(|run| !run.is_empty()) {
+        let stored = cut.stored(run.start..run.start + 1);
         let width = kernels.width(stored.len());
-        height = height.min(width.by_rows.len());
-        t.write((block.tile(&stored), width));
-    }
-    // The rows of the next tile, each panel its share: of the tallest tile, so that nothing is divided on the way.
-    let share = if let ASource::Lines { stride, .. } = a {
-        line_rows.div_ceil(rows.count(height)) * stride / panels.len()
-    } else {
-        0
-    };
-    let share_step = (share / (len * segs)).min(LINE);
-    rows.tiles(height).for_each(|(line, first, mr)| {
-        let row = line * line_rows + first;
-        for (i, t) in tiles[..panels.len()].iter_mut().enumerate() {
-            // SAFETY: as many were written above; `kernels(isa)` holds only kernels that isa proves; pointers by the
-            // caller's contract.
+        let height = width.by_rows.len();
+        let mut t = block.tile(&stored);
+        let cols = (run.len() - 1) * stored.len() + t.cols;
+        // The rows of the next tile, each panel its share: of the tallest tile, so that nothing is divided on the way.
+        let share = if let ASource::Lines { stride, .. } = a {
+            line_rows.div_ceil(rows.count(height)) * stride / run.len()
+        } else {
+            0
+        };
+        t.ahead_step = (share / (step.len * step.segs)).min(LINE);
+        let beside =
+            Steps { count: run.len(), b: t.panel_stride, col: stored.len(), ahead: share, ..Steps::ONE };
+        let most = if block.activates() { (MOST_TILES / run.len()).max(1) } else { usize::MAX };
+        rows.runs(height, most).for_each(|tiles| {
+            let row = tiles.line * line_rows + tiles.first;
+            // SAFETY: `kernels(isa)` holds only kernels that isa proves; pointers by the caller's contract.
             unsafe {
-                let (t, width) = t.assume_init_mut();
-                let kernel = block.read(t, a, (line, first, row, mr), width);
-                block.aim(t, row);
+                let kernel = block.aim(&mut t, a, tiles, row, width);
                 if let ASource::Lines { stride, .. } = a {
-                    t.ahead = (*t.a).wrapping_add(t.a_off + mr * stride + i * share);
-                    t.ahead_step = share_step;
+                    t.inner.ahead = tiles.rows * stride;
+                    t.ahead = (*t.a).wrapping_add(t.a_off + t.inner.ahead);
                 }
-                kernel(t);
-                block.activate(t, mr);
+                (t.outer, t.inner) = (t.inner, beside);
+                kernel(&t);
+                block.activate(row..row + tiles.rows * tiles.count, stored.start, cols);
             }
-        }
-    });
+        });
+    }
 }
 
 /// Panel by panel, each by all tiles of rows.
@@ -416,13 +437,18 @@ unsafe fn multiply_panels(block: &Block, a: &ASource, rows: Rows, panels: Range<
             }
             _ => None,
         };
-        rows.tiles(width.by_rows.len()).enumerate().for_each(|(i, (line, first, mr))| {
-            let row = line * line_rows + first;
+        let most = match packs || out.next.is_some() {
+            true => 1,
+            false if block.activates() => MOST_TILES,
+            false => usize::MAX,
+        };
+        rows.runs(width.by_rows.len(), most).enumerate().for_each(|(i, run)| {
+            let row = run.line * line_rows + run.first;
             // SAFETY: the caller's contract.
-            let mut kernel = unsafe { block.read(&mut t, a, (line, first, row, mr), width) };
-            block.aim(&mut t, row);
+            let mut kernel = unsafe { block.aim(&mut t, a, run, row, width) };
+            t.inner.ahead = share;
             if packs && i == 0 {
-                kernel = width.packing[mr - 1];
+                kernel = width.packing[run.rows - 1];
                 t.packed = room.as_mut_ptr();
             }
             kernel = wide.map_or(kernel, |(_, kernel)| kernel);
@@ -432,8 +458,8 @@ unsafe fn multiply_panels(block: &Block, a: &ASource, rows: Rows, panels: Range<
                 (t.ahead_step, t.ahead_all) = (0, false);
             } else if let (ASource::Lines { stride, .. }, Some(rows_step)) = (a, rows_step) {
                 // SAFETY: the caller's contract.
-                t.ahead = unsafe { *t.a }.wrapping_add(t.a_off + mr * stride);
-                (t.ahead_step, t.ahead_all) = (rows_step, false);
+                t.ahead = unsafe { *t.a }.wrapping_add(t.a_off + run.rows * stride);
+                (t.ahead_step, t.ahead_all, t.inner.ahead) = (rows_step, false, run.rows * stride);
             }
             let part = (stored.start - all.start) * count + i * stored.len();
             if let Some(next) = out.next.share(part, all.len() * count) {
@@ -443,12 +469,12 @@ unsafe fn multiply_panels(block: &Block, a: &ASource, rows: Rows, panels: Range<
             // SAFETY: `kernels(isa)` holds only kernels that isa proves; pointers by the caller's contract.
             unsafe {
                 kernel(&t);
-                t.ahead = t.ahead.wrapping_add(share);
+                t.ahead = t.ahead.wrapping_add(run.count * share);
                 if packs {
                     // Packed by now.
                     (t.b, t.b_step) = (room.as_ptr(), stored.len());
                 }
-                block.activate(&t, mr);
+                block.activate(row..row + run.rows * run.count, t.col, t.cols);
             }
         });
         left = if out.backward { left.start..panel } else { next..left.end };

@@ -45,6 +45,10 @@ impl Next {
         next
     }
 
+    pub fn is_some(&self) -> bool {
+        self.count > 0
+    }
+
     /// Where the share of tile `i` of `tiles` begins.
     pub fn share(&self, i: usize, tiles: usize) -> Option<*const f32> {
         if self.count == 0 {

@@ -1,6 +1,6 @@
 //! Packing: B into panels that a layer keeps, A into a copy that lives for one block.
 
-use super::tile::kernels;
+use super::kernels::kernels;
 use super::{AMX_PANEL, Cut, MatRef, Panels, amx_pays};
 use crate::simd::{LINE, Simd, prefetch};
 use crate::threads::{self, SharedMut};

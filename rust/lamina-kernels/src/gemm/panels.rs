@@ -1,6 +1,6 @@
 //! How the columns of B are cut into panels, each as wide as one tile, and where these lie.
 
-use super::tile::kernels;
+use super::kernels::kernels;
 use super::{AMX_PANEL, MatRef};
 use crate::Isa;
 use std::ops::Range;

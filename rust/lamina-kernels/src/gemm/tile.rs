@@ -6,19 +6,22 @@
 //!   row-major matrix is one segment; a convolution has a segment per filter tap, its rows point into the image.
 //! - *panel*: the rows' elements side by side, `a_step` from one k to the next: packed or transposed A.
 //!
+//! A call computes a run of tiles, each a step further in A, B or C. What is told to a kernel and what it keeps in memory
+//! must not be written for each tile: 64 stores can wait for their turn in a Zen 4, and those of a tile of 27 vectors take
+//! 54; with ten more, the next tile does not begin before this one has ended.
+//!
 //! Each output is one chain of fused multiply-adds in the order of k, whatever the tile's shape, so a
 //! result does not depend on how rows were grouped.
 
 #![allow(clippy::needless_range_loop)] // registers are arrays, indexed in step
 
-use super::Cut;
-use crate::Isa;
-use crate::isa::Level;
-use crate::simd::{LINE, Scalar, Simd, prefetch};
+use super::kernels::Finish;
+use crate::simd::{LINE, Simd, prefetch};
 
-/// What one call of a [`Kernel`] computes: `C (+)= A B`, then the epilogue.
+/// What one call of a [kernel](super::kernels::Kernel) computes: `C (+)= A B`, then the epilogue.
 pub(crate) struct Tile {
-    /// A pointer per segment, or where `row_stride` is zero, one per row and segment, rows `a_segs` pointers apart.
+    /// A pointer per segment, or where `row_stride` is zero, one per row and segment, rows `a_segs` pointers apart, `row` of
+    /// them before the first.
     pub a: *const *const f32,
     pub a_segs: usize,
     /// Rows only: floats from one row to the next.
@@ -42,14 +45,16 @@ pub(crate) struct Tile {
     pub ahead_all: bool,
     /// Packing kernels only: where the panel is packed as it is read.
     pub packed: *mut f32,
-    /// Row i of the output starts at `c + offsets[i]`; `cols` of its elements are written.
+    /// Row i of the output starts at `c + offsets[row + i] + col`; `cols` of its elements are written.
     pub c: *mut f32,
     pub offsets: *const usize,
+    pub row: usize,
+    pub col: usize,
     pub cols: usize,
     /// What is added to the sum, at offsets of its own, or null.
     pub sum: *const f32,
     pub sum_offsets: *const usize,
-    /// Per column, or null.
+    /// Per column, from column 0 on, or null.
     pub bias: *const f32,
     /// Same layout as C, or null.
     pub residual: *const f32,
@@ -57,73 +62,48 @@ pub(crate) struct Tile {
     pub high: f32,
     /// Finishes a tile that is narrower than its registers.
     pub finish: Finish,
+    /// The tiles that follow, of which a call computes all: those of the outer steps, each followed by the inner ones.
+    pub outer: Steps,
+    pub inner: Steps,
 }
 
-/// # Safety
-/// The machine has the kernel's instructions, and every pointer of the [`Tile`] is valid for what
-/// the shape of the kernel reads and writes through it.
-pub(crate) type Kernel = unsafe fn(&Tile);
-
-/// Takes the raw sums (`rows` of `stride`) of a narrow tile to C.
-type Finish = unsafe fn(&Tile, *const f32, usize, usize);
-
-/// The kernels of one width in vectors, for one row and more.
-pub(crate) struct Width {
-    pub by_rows: &'static [Kernel],
-    pub by_panel: &'static [Kernel],
-    /// As `by_rows`, where the last vector has no more columns than half a vector; empty where that is no faster.
-    pub by_rows_half: &'static [Kernel],
-    /// As `by_rows`; they pack the panel on the way.
-    pub packing: &'static [Kernel],
+/// So many tiles, each a step from the one before, in floats and in rows.
+#[derive(Clone, Copy)]
+pub(crate) struct Steps {
+    pub count: usize,
+    pub a_off: usize,
+    pub b: usize,
+    pub ahead: usize,
+    pub row: usize,
+    pub col: usize,
 }
 
-/// The kernels of one instruction set.
-pub(crate) struct Kernels {
-    pub lanes: usize,
-    /// Rows of the tallest tile.
-    pub rows: usize,
-    /// For panels of one vector, two, and so on.
-    pub widths: &'static [Width],
-    /// For few rows, several panels of `wide_panel` vectors at once: `(panels, kernels by rows)`, the most panels first.
-    pub wide_panel: usize,
-    pub wide: &'static [(usize, &'static [Kernel])],
-    pub finish: Finish,
+/// What one tile of a run has to itself.
+#[derive(Clone, Copy)]
+struct At {
+    a_off: usize,
+    b: *const f32,
+    ahead: *const f32,
+    row: usize,
+    col: usize,
 }
 
-impl Width {
-    /// The kernel that reads so many rows of A by rows, where so many columns are there.
-    pub fn kernel(&self, lanes: usize, rows: usize, cols: usize) -> Kernel {
-        let half = (1..=lanes / 2).contains(&(cols % lanes));
-        let kernel = self.by_rows_half.get(rows - 1).filter(|_| half);
-        *kernel.unwrap_or(&self.by_rows[rows - 1])
-    }
+impl Steps {
+    /// A lone tile.
+    pub const ONE: Steps = Steps { count: 1, a_off: 0, b: 0, ahead: 0, row: 0, col: 0 };
 }
 
-impl Kernels {
-    /// The kernels of panels of so many columns.
-    pub fn width(&self, stored: usize) -> &'static Width {
-        &self.widths[stored / self.lanes - 1]
-    }
-
-    /// Rows of the tallest tile of so many columns.
-    pub fn height(&self, stored: usize) -> usize {
-        self.width(stored).by_rows.len()
-    }
-
-    /// The most rows that have kernels for several panels at once.
-    pub fn few(&self) -> usize {
-        self.wide.iter().map(|(_, kernels)| kernels.len()).max().unwrap_or(0)
-    }
-
-    /// The most of `panels` panels of a cut that fit in registers with `rows` rows, and the kernel.
-    pub fn wide(&self, cut: &Cut, rows: usize, panels: usize) -> Option<(usize, Kernel)> {
-        if cut.most() != self.wide_panel {
-            return None;
+impl At {
+    #[inline(always)]
+    fn new(t: &Tile, outer: usize, inner: usize) -> At {
+        let at = |of: fn(&Steps) -> usize| outer * of(&t.outer) + inner * of(&t.inner);
+        At {
+            a_off: t.a_off + at(|steps| steps.a_off),
+            b: t.b.wrapping_add(at(|steps| steps.b)),
+            ahead: t.ahead.wrapping_add(at(|steps| steps.ahead)),
+            row: t.row + at(|steps| steps.row),
+            col: t.col + at(|steps| steps.col),
         }
-        let fits = |&(count, list): &(usize, &[Kernel])| {
-            Some((count, *list.get(rows.wrapping_sub(1))?)).filter(|_| count <= panels)
-        };
-        self.wide.iter().find_map(fits)
     }
 }
 
@@ -179,6 +159,41 @@ impl Strided {
     }
 }
 
+/// A number that the compiler does not know: what follows from it is computed for each tile and not kept in memory from one
+/// to the next.
+#[inline(always)]
+fn opaque(mut n: usize) -> usize {
+    // SAFETY: an instruction that does nothing.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::asm!("/* {} */", inout(reg) n, options(pure, nomem, nostack, preserves_flags));
+    }
+    n
+}
+
+/// A run of tiles.
+#[inline(always)]
+pub(super) unsafe fn run<
+    S: Simd,
+    const MR: usize,
+    const NV: usize,
+    const PV: usize,
+    const ROWS: bool,
+    const PACK: bool,
+    const HALF: bool,
+>(
+    s: S,
+    t: &Tile,
+) {
+    for outer in 0..t.outer.count {
+        for inner in 0..t.inner.count {
+            let at = At::new(t, opaque(outer), opaque(inner));
+            // SAFETY: the contract of [`Kernel`].
+            unsafe { tile::<S, MR, NV, PV, ROWS, PACK, HALF>(s, t, at) };
+        }
+    }
+}
+
 /// `NV` vectors of columns, `PV` of them per panel; of the last one perhaps only the first half.
 #[inline(always)]
 unsafe fn tile<
@@ -192,16 +207,18 @@ unsafe fn tile<
 >(
     s: S,
     t: &Tile,
+    At { a_off, mut b, mut ahead, row, col }: At,
 ) {
     // SAFETY: the contract of [`Kernel`].
     unsafe {
         let mut acc = [[s.zero(); NV]; MR];
-        let (mut b, mut ahead, mut packed) = (t.b, t.ahead, t.packed);
+        let mut packed = t.packed;
+        let offsets = t.offsets.wrapping_add(row);
         if !t.residual.is_null() {
             // Wanted at the end, and seldom in L1.
             for i in 0..MR {
                 for j in 0..NV {
-                    prefetch(t.residual.wrapping_add(*t.offsets.add(i) + j * S::LANES));
+                    prefetch(t.residual.wrapping_add(col + *offsets.add(i) + j * S::LANES));
                 }
             }
         }
@@ -266,7 +283,7 @@ unsafe fn tile<
         }
         for seg in 0..t.segs {
             if !ROWS {
-                let mut column = (*t.a.add(seg)).add(t.a_off);
+                let mut column = (*t.a.add(seg)).add(a_off);
                 for _ in 0..t.len {
                     fetch!(all);
                     multiply!(|i| column.add(i));
@@ -274,8 +291,9 @@ unsafe fn tile<
                 }
             } else if t.row_stride == 0 || !cfg!(target_arch = "x86_64") {
                 let rows: [_; MR] = std::array::from_fn(|i| {
-                    let row = if t.row_stride == 0 { *t.a.add(i * t.a_segs + seg) } else { *t.a.add(seg) };
-                    row.wrapping_add(t.a_off + i * t.row_stride)
+                    let place =
+                        if t.row_stride == 0 { *t.a.add((row + i) * t.a_segs + seg) } else { *t.a.add(seg) };
+                    place.wrapping_add(a_off + i * t.row_stride)
                 });
                 for p in 0..t.len {
                     fetch!(all);
@@ -283,7 +301,7 @@ unsafe fn tile<
                 }
             } else {
                 const { assert!(MR <= Strided::ROWS) };
-                let mut rows = Strided::new((*t.a.add(seg)).add(t.a_off), t.row_stride);
+                let mut rows = Strided::new((*t.a.add(seg)).add(a_off), t.row_stride);
                 if all {
                     strided!(rows, true);
                 } else {
@@ -300,7 +318,7 @@ unsafe fn tile<
                     sums[i][j] = acc[i][j];
                 }
             }
-            return (t.finish)(t, sums.as_ptr().cast(), MR, NV * S::LANES);
+            return (t.finish)(t, (row, col), sums.as_ptr().cast(), MR, NV * S::LANES);
         }
         // Where partial accesses are free, the last vector is always one.
         macro_rules! load {
@@ -314,15 +332,16 @@ unsafe fn tile<
         }
         if !t.sum.is_null() {
             for i in 0..MR {
-                let sum = t.sum.add(*t.sum_offsets.add(i));
+                let sum = t.sum.wrapping_add(col + *t.sum_offsets.add(row + i));
                 for j in 0..NV {
                     acc[i][j] = s.add(load!(sum, j), acc[i][j]);
                 }
             }
         }
         if !t.bias.is_null() {
+            let bias = t.bias.wrapping_add(col);
             for j in 0..NV {
-                let bias = load!(t.bias, j);
+                let bias = load!(bias, j);
                 for i in 0..MR {
                     acc[i][j] = s.add(acc[i][j], bias);
                 }
@@ -330,16 +349,17 @@ unsafe fn tile<
         }
         if !t.residual.is_null() {
             for i in 0..MR {
-                let r = t.residual.add(*t.offsets.add(i));
+                let r = t.residual.wrapping_add(col + *offsets.add(i));
                 for j in 0..NV {
                     acc[i][j] = s.add(acc[i][j], load!(r, j));
                 }
             }
         }
+        let c = t.c.wrapping_add(col);
         macro_rules! store {
             ($finish:expr) => {
                 for i in 0..MR {
-                    let c = t.c.add(*t.offsets.add(i));
+                    let c = c.wrapping_add(*offsets.add(i));
                     for j in 0..NV {
                         let v = $finish(acc[i][j]);
                         if S::MASKED && j + 1 == NV {
@@ -362,107 +382,37 @@ unsafe fn tile<
 }
 
 #[inline(always)]
-unsafe fn finish<S: Simd>(s: S, t: &Tile, sums: *const f32, rows: usize, stride: usize) {
+pub(super) unsafe fn finish<S: Simd>(
+    s: S,
+    t: &Tile,
+    (row, col): (usize, usize),
+    sums: *const f32,
+    rows: usize,
+    stride: usize,
+) {
     let (low, high) = (s.splat(t.low), s.splat(t.high));
     for i in 0..rows {
         // SAFETY: the contract of [`Kernel`]; the partial forms touch only `cols` columns.
         unsafe {
-            let offset = *t.offsets.add(i);
+            let offset = col + *t.offsets.add(row + i);
             let mut j = 0;
             while j < t.cols {
                 let n = (t.cols - j).min(S::LANES);
                 let mut v = s.load(sums.add(i * stride + j));
                 if !t.sum.is_null() {
-                    v = s.add(s.load_partial(t.sum.add(*t.sum_offsets.add(i) + j), n), v);
+                    let sum = t.sum.wrapping_add(col + *t.sum_offsets.add(row + i) + j);
+                    v = s.add(s.load_partial(sum, n), v);
                 }
                 if !t.bias.is_null() {
-                    v = s.add(v, s.load_partial(t.bias.add(j), n));
+                    v = s.add(v, s.load_partial(t.bias.wrapping_add(col + j), n));
                 }
                 if !t.residual.is_null() {
-                    v = s.add(v, s.load_partial(t.residual.add(offset + j), n));
+                    v = s.add(v, s.load_partial(t.residual.wrapping_add(offset + j), n));
                 }
-                s.store_partial(t.c.add(offset + j), s.min_fast(high, s.max_fast(low, v)), n);
+                s.store_partial(t.c.wrapping_add(offset + j), s.min_fast(high, s.max_fast(low, v)), n);
                 j += S::LANES;
             }
         }
-    }
-}
-
-/// Declares the kernels of one instruction set in a module of their own: for each width in vectors the heights in rows, and
-/// those of several panels of `panel` vectors.
-macro_rules! kernels {
-    ($name:ident, $(#[$features:meta])? $simd:ty, $token:expr, rows $rows:literal,
-     widths [$(($nv:literal, $($mr:literal)*))*], panel $pv:literal, wide [$(($wnv:literal, $($wmr:literal)*))*]) => {
-        mod $name {
-            use super::*;
-
-            $(#[$features])?
-            unsafe fn kernel<
-                const MR: usize,
-                const NV: usize,
-                const PV: usize,
-                const ROWS: bool,
-                const PACK: bool,
-                const HALF: bool,
-            >(
-                t: &Tile,
-            ) {
-                // SAFETY: the contract of `Kernel`, and of the token.
-                unsafe { tile::<$simd, MR, NV, PV, ROWS, PACK, HALF>($token, t) }
-            }
-
-            $(#[$features])?
-            unsafe fn finish_narrow(t: &Tile, sums: *const f32, rows: usize, stride: usize) {
-                // SAFETY: as above.
-                unsafe { finish::<$simd>($token, t, sums, rows, stride) }
-            }
-
-            pub(super) static KERNELS: Kernels = Kernels {
-                lanes: <$simd as Simd>::LANES,
-                rows: $rows,
-                widths: &[$(Width {
-                    by_rows: &[$(kernel::<$mr, $nv, $nv, true, false, false>),*],
-                    by_rows_half: if <$simd as Simd>::HALVES { &[$(kernel::<$mr, $nv, $nv, true, false, true>),*] } else { &[] },
-                    by_panel: &[$(kernel::<$mr, $nv, $nv, false, false, false>),*],
-                    packing: &[$(kernel::<$mr, $nv, $nv, true, true, false>),*],
-                }),*],
-                wide_panel: $pv,
-                wide: &[$(($wnv / $pv, &[$(kernel::<$wmr, $wnv, $pv, true, false, false>),*])),*],
-                finish: finish_narrow,
-            };
-        }
-    };
-}
-
-// Three vectors by nine rows load 12 times for 27 multiplications, two by fourteen 16 times for 28: while a neighbour uses
-// the other half of the core, or where vectors of 64 bytes are loaded more slowly than multiplied, that decides.
-#[cfg(target_arch = "x86_64")]
-kernels!(avx512, #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
-    crate::simd::Avx512, crate::simd::Avx512::new_unchecked(), rows 14,
-    widths [(1, 1 2 3 4 5 6 7 8 9 10 11 12 13 14) (2, 1 2 3 4 5 6 7 8 9 10 11 12 13 14) (3, 1 2 3 4 5 6 7 8 9)],
-    panel 2, wide [(8, 1 2) (6, 1 2 3) (4, 1 2 3)]);
-
-#[cfg(target_arch = "x86_64")]
-kernels!(avx2, #[target_feature(enable = "avx2,fma")]
-    crate::simd::Avx2, crate::simd::Avx2::new_unchecked(), rows 6,
-    widths [(1, 1 2 3 4 5 6) (2, 1 2 3 4 5 6)], panel 2, wide [(8, 1) (4, 1 2)]);
-
-#[cfg(target_arch = "aarch64")]
-kernels!(neon, crate::simd::Neon, crate::simd::Neon::new_unchecked(), rows 8,
-    widths [(1, 1 2 3 4 5 6 7 8) (2, 1 2 3 4 5 6 7 8)], panel 2, wide [(8, 1 2) (6, 1 2 3) (4, 1 2 3)]);
-
-kernels!(scalar, Scalar, Scalar::new(), rows 4, widths [(1, 1 2 3 4)], panel 1, wide [(2, 1)]);
-
-/// The kernels that `isa` proves.
-pub(crate) fn kernels(isa: Isa) -> &'static Kernels {
-    match isa.level() {
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx512 | Level::Amx => &avx512::KERNELS,
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => &avx2::KERNELS,
-        #[cfg(target_arch = "aarch64")]
-        Level::Neon => &neon::KERNELS,
-        _ => &scalar::KERNELS,
     }
 }
 
@@ -470,4 +420,10 @@ pub(crate) fn kernels(isa: Isa) -> &'static Kernels {
 pub(crate) fn split(rows: usize, n: usize, i: usize) -> (usize, usize) {
     let (base, extra) = (rows / n, rows % n);
     (i * base + i.min(extra), base + usize::from(i < extra))
+}
+
+/// The same tiles as two groups that are alike: `(first row, rows of each, tiles)`.
+pub(crate) fn alike(rows: usize, n: usize) -> [(usize, usize, usize); 2] {
+    let (base, extra) = (rows / n, rows % n);
+    [(0, base + 1, extra), (extra * (base + 1), base, n - extra)]
 }
