@@ -61,8 +61,9 @@ struct Operands<'a> {
     y: SharedMut<'a, f32>,
 }
 
-/// Channels at a time: whole panels, and vectors enough to share the work on pointers.
-const LANES: usize = 32;
+/// Elements of a ring of lines, which stay in L2 beside those of [`MIDDLE_LEN`]; the more channels at a time, the less is
+/// done for each tile of pixels.
+const RING_LEN: usize = 56 << 10;
 
 /// Channels of a first convolution that is not pointwise at most: it computes all of them at a time.
 pub(super) const MOST_WINDOW_CHANNELS: usize = 64;
@@ -125,13 +126,16 @@ impl Joined {
         let before = before.map(|b| Before { geometry: *b, windows: (!b.pointwise()).then(|| windows(b)) });
         let at_once = before.as_ref().is_none_or(|b| b.windows.is_some());
         let cut = Cut::new(isa, 0, g.c);
-        let panels = if at_once { cut.panels() } else { (LANES / cut.widest()).max(1) };
-        let lanes = if at_once { g.c } else { panels * cut.widest() };
         let rows = (PIXELS / g.ow.max(1)).clamp(1, g.oh.max(1));
+        let lines = if before.is_some() { (rows - 1) * g.stride.0 + extent(g) } else { 0 };
+        let most =
+            if at_once { cut.panels() } else { RING_LEN / (lines * margins(g).1 * cut.widest()).max(1) };
+        // As many each time.
+        let panels = cut.panels().div_ceil(cut.panels().div_ceil(most.max(1)).max(1));
+        let lanes = if at_once { g.c } else { panels * cut.widest() };
         let strip = if after.is_some() { MIDDLE_LEN / (g.ow * g.c).max(1) } else { g.oh };
         let strip = strip.clamp(rows, g.oh.max(rows));
-        let ring =
-            Ring::new(g, if before.is_some() { (rows - 1) * g.stride.0 + extent(g) } else { 0 }, lanes);
+        let ring = Ring::new(g, lines, lanes);
         let places = after.map_or_else(Vec::new, |after| (0..strip * g.ow).map(|i| i * after.co).collect());
         Joined { isa, before, panels, lanes, rows, strip, ring, places, after: after.copied(), depthwise }
     }

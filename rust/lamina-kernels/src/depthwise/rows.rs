@@ -1,8 +1,9 @@
 //! Rows of output pixels, vectorised over channels, several pixels in registers at a time.
 //!
 //! A tile of pixels reads each input of a line of taps once and uses it for every tap that sees it. Images are
-//! read where they lie: lines outside are left out, and where a tile hangs over the left or right border a
-//! table of pointers has a row of zeros for the pixels that are not there.
+//! read where they lie: lines outside are left out, and where a tile hangs over the left or right border a row of zeros
+//! stands for the pixels that are not there. How far is known of a tile with all its outputs, whose taps hang over by half of
+//! a line at most; others have a table of pointers.
 
 #![allow(clippy::needless_range_loop)] // registers are arrays, indexed in step
 
@@ -31,10 +32,12 @@ pub(super) struct Plan {
 /// Taps side by side in one line of the image.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Line {
-    /// The number of the first, and where it looks.
-    tap: usize,
+    /// Where the first looks.
     dy: isize,
     dx: isize,
+    /// The weights of the first in the filter, and from one to the next.
+    weights: usize,
+    step: isize,
 }
 
 /// Multiplications of one task: a few microseconds.
@@ -55,14 +58,23 @@ const MAX_PIXELS: usize = 7;
 
 impl Plan {
     pub fn new(windows: Windows, taps: &[Tap], channels: usize) -> Plan {
-        let side_by_side = |t: &[Tap]| t.windows(2).all(|w| w[0].dy == w[1].dy && w[0].dx + 1 == w[1].dx);
+        let step = |t: &[Tap]| if t.len() > 1 { t[1].index as isize - t[0].index as isize } else { 0 };
+        let side_by_side = |t: &[Tap]| {
+            let next = |w: &[Tap]| w[0].dy == w[1].dy && w[0].dx + 1 == w[1].dx && step(w) == step(t);
+            t.windows(2).all(next)
+        };
         let fits = |width: &usize| {
             windows.step.1 <= 2 && taps.len().is_multiple_of(*width) && taps.chunks(*width).all(side_by_side)
         };
         let width = [5, 3].into_iter().find(fits).unwrap_or(1);
-        let line = |(i, line): (usize, &[Tap])| Line { tap: i * width, dy: line[0].dy, dx: line[0].dx };
+        let line = |t: &[Tap]| Line {
+            dy: t[0].dy,
+            dx: t[0].dx,
+            weights: t[0].index * channels,
+            step: step(t) * channels as isize,
+        };
         Plan {
-            lines: taps.chunks(width).enumerate().map(line).collect(),
+            lines: taps.chunks(width).map(line).collect(),
             taps: taps.iter().map(|tap| (windows.tap_offset(tap), tap.index * channels)).collect(),
             windows,
             width,
@@ -257,54 +269,75 @@ fn tiles<S: Simd, const P: usize, const K: usize, const STEP: usize>(
     let (cols, step) = (row.plan.windows.cols, row.plan.windows.step.1);
     // Inputs of a line, and pixels between them.
     let (inputs, gap) = ((P - 1) * STEP + K, if K == 1 { step } else { 1 });
+    let stride = gap * pixel;
+    // Whether all lines hang over alike.
+    let alike = lines.iter().all(|(_, line)| line.dx == lines[0].1.dx);
     for col in (0..cols).step_by(P) {
         let first = |line: &Line| (col * step) as isize + line.dx;
-        let fits = |line: &Line| first(line) >= 0 && first(line) as usize + (inputs - 1) * gap < width;
-        let whole = col + P <= cols && lines.iter().all(|(_, line)| fits(line));
+        // Inputs left of the image, and those left of its end.
+        let inside = |line: &Line| {
+            let before = |end: isize| ((end - first(line)).max(0) as usize).div_ceil(gap).min(inputs);
+            (before(0), before(width as isize))
+        };
+        let (left, end) = lines.first().map_or((0, inputs), |(_, line)| inside(line));
+        let right = inputs - end;
         let at = |start: *const f32, x: isize| start.wrapping_offset(x * pixel as isize);
-        let tile = Tile { row, table: table.as_ptr().cast(), live: P.min(cols - col), stride: gap * pixel };
+        let table_ptr = table.as_ptr().cast();
+        let tile = Tile { row, table: table_ptr, live: P.min(cols - col), stride, left, right };
         // SAFETY: the table's pointers lie in their lines or are zeros, and each line has the taps' weights;
         // the contract of [`Row::run`].
         unsafe {
             let out = out.add(col * out_stride);
             let residual = row.residual.map(|r| r.as_ptr().add(col * row.plan.channels));
-            if whole {
+            // In steps of two the many inputs would not stay in registers beside what tells them apart.
+            let most = if STEP == 1 { K / 2 } else { 0 };
+            if alike && col + P <= cols && left.max(right) <= most {
                 for (entry, (start, line)) in table.iter_mut().zip(lines) {
                     entry.write(at(*start, first(line)));
                 }
-                tile.run::<S, P, K, STEP, false>(s, residual, out, out_stride);
+                if left + right == 0 {
+                    tile.run::<S, P, K, STEP, WHOLE>(s, residual, out, out_stride);
+                } else {
+                    tile.run::<S, P, K, STEP, BORDER>(s, residual, out, out_stride);
+                }
             } else {
                 for (entries, (start, line)) in table.chunks_exact_mut(inputs).zip(lines) {
-                    // Inputs left of the image, and those left of its end.
-                    let before = |end: isize| ((end - first(line)).max(0) as usize).div_ceil(gap).min(inputs);
-                    let (left, right) = (before(0), before(width as isize));
+                    let (left, end) = inside(line);
                     entries.fill(MaybeUninit::new(row.plan.zeros.as_ptr()));
                     let mut x = at(*start, first(line) + (left * gap) as isize);
-                    for entry in &mut entries[left..right] {
+                    for entry in &mut entries[left..end] {
                         entry.write(x);
-                        x = x.wrapping_add(gap * pixel);
+                        x = x.wrapping_add(stride);
                     }
                 }
-                tile.run::<S, P, K, STEP, true>(s, residual, out, out_stride);
+                tile.run::<S, P, K, STEP, TABLE>(s, residual, out, out_stride);
             }
         }
     }
 }
 
+/// Tiles whose inputs are all there; with all outputs, but over the border by half a line of taps at most; others.
+const WHOLE: u8 = 0;
+const BORDER: u8 = 1;
+const TABLE: u8 = 2;
+
 /// Some pixels of a row.
 struct Tile<'a> {
     row: &'a Row<'a>,
-    /// Per line the first input, or in a tile that is not whole every input.
+    /// Per line the first input, or every input.
     table: *const *const f32,
     /// How many pixels are written.
     live: usize,
     /// Elements from one input of a line to the next.
     stride: usize,
+    /// Inputs left and right of the image.
+    left: usize,
+    right: usize,
 }
 
 impl Tile<'_> {
     #[inline(always)]
-    unsafe fn run<S: Simd, const P: usize, const K: usize, const STEP: usize, const TABLE: bool>(
+    unsafe fn run<S: Simd, const P: usize, const K: usize, const STEP: usize, const KIND: u8>(
         &self,
         s: S,
         residual: Option<*const f32>,
@@ -316,18 +349,18 @@ impl Tile<'_> {
         // SAFETY: the caller's contract; the last channels are read and written in part.
         unsafe {
             while c + S::LANES <= end {
-                self.vector::<S, P, K, STEP, TABLE>(s, residual, out, out_stride, c, S::LANES);
+                self.vector::<S, P, K, STEP, KIND>(s, residual, out, out_stride, c, S::LANES);
                 c += S::LANES;
             }
             if c < end {
-                self.vector::<S, P, K, STEP, TABLE>(s, residual, out, out_stride, c, end - c);
+                self.vector::<S, P, K, STEP, KIND>(s, residual, out, out_stride, c, end - c);
             }
         }
     }
 
     /// `n` channels from `c` on, at most a vector.
     #[inline(always)]
-    unsafe fn vector<S: Simd, const P: usize, const K: usize, const STEP: usize, const TABLE: bool>(
+    unsafe fn vector<S: Simd, const P: usize, const K: usize, const STEP: usize, const KIND: u8>(
         &self,
         s: S,
         residual: Option<*const f32>,
@@ -345,19 +378,24 @@ impl Tile<'_> {
                 None => s.zero(),
             };
             let mut acc = [start; P];
+            let zeros = plan.zeros.as_ptr();
             for (i, (_, line)) in source.lines.iter().enumerate() {
                 let mut xs = [start; (MAX_PIXELS - 1) * 2 + 5];
                 for j in 0..inputs {
-                    let x = if TABLE {
+                    let x = if KIND == TABLE {
                         *self.table.add(i * inputs + j)
                     } else {
-                        (*self.table.add(i)).add(j * self.stride)
+                        let outside = KIND == BORDER
+                            && (j < K / 2 && j < self.left
+                                || j + K / 2 >= inputs && j + self.right >= inputs);
+                        let x = (*self.table.add(i)).wrapping_add(j * self.stride);
+                        if outside { zeros } else { x }
                     };
                     xs[j] = load(s, x.add(c), n);
                 }
+                let weights = filter.as_ptr().add(line.weights + c);
                 for k in 0..K {
-                    let weights = plan.taps.get_unchecked(line.tap + k).1;
-                    let w = load(s, filter.as_ptr().add(weights + c), n);
+                    let w = load(s, weights.offset(k as isize * line.step), n);
                     for p in 0..P {
                         acc[p] = s.fma(xs[p * STEP + k], w, acc[p]);
                     }
@@ -365,7 +403,7 @@ impl Tile<'_> {
             }
             let (low, high) = (s.splat(bounds.0), s.splat(bounds.1));
             for p in 0..P {
-                if TABLE && p >= self.live {
+                if KIND == TABLE && p >= self.live {
                     break;
                 }
                 let mut y = acc[p];
