@@ -272,7 +272,8 @@ fn tiles<S: Simd, const P: usize, const K: usize, const STEP: usize>(
     let stride = gap * pixel;
     // Whether all lines hang over alike.
     let alike = lines.iter().all(|(_, line)| line.dx == lines[0].1.dx);
-    for col in (0..cols).step_by(P) {
+    let mut col = 0;
+    while col < cols {
         let first = |line: &Line| (col * step) as isize + line.dx;
         // Inputs left of the image, and those left of its end.
         let inside = |line: &Line| {
@@ -283,7 +284,8 @@ fn tiles<S: Simd, const P: usize, const K: usize, const STEP: usize>(
         let right = inputs - end;
         let at = |start: *const f32, x: isize| start.wrapping_offset(x * pixel as isize);
         let table_ptr = table.as_ptr().cast();
-        let tile = Tile { row, table: table_ptr, live: P.min(cols - col), stride, left, right };
+        let live = P.min(cols - col);
+        let mut tile = Tile { row, table: table_ptr, live, stride, left, right, count: 1 };
         // SAFETY: the table's pointers lie in their lines or are zeros, and each line has the taps' weights;
         // the contract of [`Row::run`].
         unsafe {
@@ -296,6 +298,11 @@ fn tiles<S: Simd, const P: usize, const K: usize, const STEP: usize>(
                     entry.write(at(*start, first(line)));
                 }
                 if left + right == 0 {
+                    // Those that follow, while the last input of a line is there.
+                    let room =
+                        |(_, line): &(_, Line)| width - 1 - (first(line) as usize + (inputs - 1) * gap);
+                    let more = lines.first().map_or(0, room) / (P * step);
+                    tile.count = (1 + more).min((cols - col) / P);
                     tile.run::<S, P, K, STEP, WHOLE>(s, residual, out, out_stride);
                 } else {
                     tile.run::<S, P, K, STEP, BORDER>(s, residual, out, out_stride);
@@ -313,6 +320,7 @@ fn tiles<S: Simd, const P: usize, const K: usize, const STEP: usize>(
                 tile.run::<S, P, K, STEP, TABLE>(s, residual, out, out_stride);
             }
         }
+        col += tile.count * P;
     }
 }
 
@@ -333,6 +341,8 @@ struct Tile<'a> {
     /// Inputs left and right of the image.
     left: usize,
     right: usize,
+    /// Tiles that follow each other, alike.
+    count: usize,
 }
 
 impl Tile<'_> {
@@ -371,46 +381,51 @@ impl Tile<'_> {
     ) {
         let Row { plan, source, filter, bias, bounds, .. } = self.row;
         let inputs = (P - 1) * STEP + K;
+        let count = if KIND == WHOLE { self.count } else { 1 };
         // SAFETY: the caller's contract.
         unsafe {
             let start = match bias {
                 Some(bias) => load(s, bias.as_ptr().add(c), n),
                 None => s.zero(),
             };
-            let mut acc = [start; P];
-            let zeros = plan.zeros.as_ptr();
-            for (i, (_, line)) in source.lines.iter().enumerate() {
-                let mut xs = [start; (MAX_PIXELS - 1) * 2 + 5];
-                for j in 0..inputs {
-                    let x = if KIND == TABLE {
-                        *self.table.add(i * inputs + j)
-                    } else {
-                        let outside = KIND == BORDER
-                            && (j < K / 2 && j < self.left
-                                || j + K / 2 >= inputs && j + self.right >= inputs);
-                        let x = (*self.table.add(i)).wrapping_add(j * self.stride);
-                        if outside { zeros } else { x }
-                    };
-                    xs[j] = load(s, x.add(c), n);
-                }
-                let weights = filter.as_ptr().add(line.weights + c);
-                for k in 0..K {
-                    let w = load(s, weights.offset(k as isize * line.step), n);
-                    for p in 0..P {
-                        acc[p] = s.fma(xs[p * STEP + k], w, acc[p]);
+            for tile in 0..count {
+                let first = tile * P;
+                let mut acc = [start; P];
+                let zeros = plan.zeros.as_ptr();
+                for (i, (_, line)) in source.lines.iter().enumerate() {
+                    let mut xs = [start; (MAX_PIXELS - 1) * 2 + 5];
+                    for j in 0..inputs {
+                        let x = if KIND == TABLE {
+                            *self.table.add(i * inputs + j)
+                        } else {
+                            let outside = KIND == BORDER
+                                && (j < K / 2 && j < self.left
+                                    || j + K / 2 >= inputs && j + self.right >= inputs);
+                            let x = (*self.table.add(i)).wrapping_add(j * self.stride);
+                            if outside { zeros } else { x }
+                        };
+                        xs[j] = load(s, x.add(c + first * STEP * self.stride), n);
+                    }
+                    let weights = filter.as_ptr().add(line.weights + c);
+                    for k in 0..K {
+                        let w = load(s, weights.offset(k as isize * line.step), n);
+                        for p in 0..P {
+                            acc[p] = s.fma(xs[p * STEP + k], w, acc[p]);
+                        }
                     }
                 }
-            }
-            let (low, high) = (s.splat(bounds.0), s.splat(bounds.1));
-            for p in 0..P {
-                if KIND == TABLE && p >= self.live {
-                    break;
+                let (low, high) = (s.splat(bounds.0), s.splat(bounds.1));
+                for p in 0..P {
+                    if KIND == TABLE && p >= self.live {
+                        break;
+                    }
+                    let mut y = acc[p];
+                    if let Some(residual) = residual {
+                        y = s.add(y, load(s, residual.add((first + p) * plan.channels + c), n));
+                    }
+                    let out = out.add((first + p) * out_stride + c);
+                    store(s, out, s.min_fast(high, s.max_fast(low, y)), n);
                 }
-                let mut y = acc[p];
-                if let Some(residual) = residual {
-                    y = s.add(y, load(s, residual.add(p * plan.channels + c), n));
-                }
-                store(s, out.add(p * out_stride + c), s.min_fast(high, s.max_fast(low, y)), n);
             }
         }
     }
