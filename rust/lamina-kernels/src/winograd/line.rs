@@ -7,8 +7,9 @@
 //! filter is evaluated at the point and divided by the point's distances to the others, `P(0)` and `2 p^2 Q(p^2)`, and at
 //! infinity is its last tap.
 //!
-//! A short line of two outputs less needs two points less: without the last pair, and on the rest. The filter's values are
-//! those of the whole line, so the input's take over what the last pair's distance is in them, `-p^2` and `q^2 - p^2`.
+//! A short line has one output less or two, and as many points: it is without `-q`, or without both of the last pair `+-q`.
+//! The filter's values are those of the whole line, so the input's take over the distances to what is left out: `p + q` of a
+//! point `p`, or `p^2 - q^2`. Without `-q` alone, `P` is that of the other pairs, times `x - q`.
 
 #![allow(clippy::needless_range_loop)] // registers are arrays, indexed in step
 
@@ -21,16 +22,16 @@ const PAIRS: usize = 3;
 /// Coefficients of a polynomial, that of degree 0 first.
 type Poly = [f32; PAIRS + 1];
 
-/// Whether a short line of `n` positions has no product at this one: it is of the last pair.
-pub(super) const fn dropped(n: usize, position: usize) -> bool {
-    n >= 4 && (position == n - 3 || position == n - 2)
+/// Whether a line of `n` positions that is short of so many outputs has no product at this one: it is of the last pair.
+pub(super) const fn dropped(n: usize, short: usize, position: usize) -> bool {
+    position + 1 < n && position + 1 + short >= n
 }
 
-/// The points of a line of `n` inputs, or of one that is short of it. A line of one needs none: its transforms are the
+/// The points of a line of `N` inputs, or of one that is short of so many. A line of one needs none: its transforms are the
 /// identity.
-struct Points<const N: usize, const SHORT: bool>;
+struct Points<const N: usize, const SHORT: usize>;
 
-impl<const N: usize, const SHORT: bool> Points<N, SHORT> {
+impl<const N: usize, const SHORT: usize> Points<N, SHORT> {
     /// The positive ones of a whole line, each with its square. Squares are powers of two: all coefficients are exact.
     const ALL: &[(f32, f32)] = match N {
         1 => &[],
@@ -40,12 +41,16 @@ impl<const N: usize, const SHORT: bool> Points<N, SHORT> {
         _ => panic!("no points for lines of this length"),
     };
 
-    /// Those of this one.
-    const PAIRS: &[(f32, f32)] = if SHORT { Self::ALL.split_at(Self::ALL.len() - 1).0 } else { Self::ALL };
+    /// Those pairs that this one has.
+    const PAIRS: &[(f32, f32)] =
+        if SHORT > 0 { Self::ALL.split_at(Self::ALL.len() - 1).0 } else { Self::ALL };
 
-    /// What the pair that a short line is without adds to the distance of a point with this square.
-    const fn rest(square: f32) -> f32 {
-        if SHORT { square - Self::ALL[Self::ALL.len() - 1].1 } else { 1.0 }
+    /// The last pair of a whole one.
+    const LAST: (f32, f32) = if N > 1 { Self::ALL[Self::ALL.len() - 1] } else { (0.0, 0.0) };
+
+    /// What a short line is without, as it is in the distance of a point with this square.
+    const fn rest((p, square): (f32, f32)) -> f32 {
+        if SHORT == 2 { square - Self::LAST.1 } else { p + Self::LAST.0 }
     }
 
     /// `P`.
@@ -88,10 +93,10 @@ impl<const N: usize, const SHORT: bool> Points<N, SHORT> {
         c
     }
 
-    /// `p^j` of a pair.
+    /// `p^j` of a pair of a whole line.
     #[inline(always)]
     fn power(pair: usize, j: usize) -> f32 {
-        let (p, square) = Self::PAIRS[pair];
+        let (p, square) = Self::ALL[pair];
         let mut power = if j % 2 == 1 { p } else { 1.0 };
         for _ in 0..j / 2 {
             power *= square;
@@ -110,29 +115,35 @@ fn alternate<S: Simd, const N: usize>(s: S, c: Poly, degree: usize, d: &[S::V; N
     sum
 }
 
-/// `B' d`: `N` inputs, or two less. What a short line drops is not set.
+/// `B' d`: `N` inputs, or so many less. What a short line drops is not set.
 #[inline(always)]
-pub(super) fn forward<S: Simd, const N: usize, const SHORT: bool>(s: S, d: [S::V; N]) -> [S::V; N] {
+pub(super) fn forward<S: Simd, const N: usize, const SHORT: usize>(s: S, mut d: [S::V; N]) -> [S::V; N] {
     if N == 1 {
         return d;
     }
     let (mut v, pairs) = (d, Points::<N, SHORT>::PAIRS.len());
-    v[0] = alternate(s, Points::<N, SHORT>::P, pairs, &d, 0);
-    if SHORT {
-        v[0] = s.mul(s.splat(Points::<N, SHORT>::rest(0.0)), v[0]);
+    let product = Points::<N, SHORT>::P;
+    if SHORT == 1 {
+        let q = Points::<N, SHORT>::LAST.0;
+        v[N - 3] = s.mul(s.splat(2.0 * q), alternate(s, product, pairs, &d, 1));
+        // All others times `x - q`.
+        for j in 0..N - 2 {
+            d[j] = s.fma(s.splat(-q), d[j], d[j + 1]);
+        }
     }
+    let scaled = |v: S::V, point: (f32, f32)| match SHORT {
+        0 => v,
+        _ => s.mul(s.splat(Points::<N, SHORT>::rest(point)), v),
+    };
+    v[0] = scaled(alternate(s, product, pairs, &d, 0), (0.0, 0.0));
     for pair in 0..pairs {
         let q = Points::<N, SHORT>::Q[pair];
         let (p, square) = Points::<N, SHORT>::PAIRS[pair];
-        let (mut even, mut odd) = (alternate(s, q, pairs - 1, &d, 2), alternate(s, q, pairs - 1, &d, 1));
-        if SHORT {
-            let rest = s.splat(Points::<N, SHORT>::rest(square));
-            (even, odd) = (s.mul(rest, even), s.mul(rest, odd));
-        }
-        v[1 + 2 * pair] = s.fma(s.splat(p), odd, even);
-        v[2 + 2 * pair] = s.fma(s.splat(-p), odd, even);
+        let (even, odd) = (alternate(s, q, pairs - 1, &d, 2), alternate(s, q, pairs - 1, &d, 1));
+        v[1 + 2 * pair] = scaled(s.fma(s.splat(p), odd, even), (p, square));
+        v[2 + 2 * pair] = scaled(s.fma(s.splat(-p), odd, even), (-p, square));
     }
-    v[N - 1] = alternate(s, Points::<N, SHORT>::P, pairs, &d, 1);
+    v[N - 1] = alternate(s, product, pairs, &d, 1);
     v
 }
 
@@ -143,16 +154,16 @@ pub(super) fn filter<S: Simd, const R: usize, const N: usize>(s: S, g: [S::V; R]
     if N == 1 {
         return u;
     }
-    u[0] = s.mul(s.splat(1.0 / Points::<N, false>::P[0]), g[0]);
-    for pair in 0..Points::<N, false>::PAIRS.len() {
-        let (p, square) = Points::<N, false>::PAIRS[pair];
+    u[0] = s.mul(s.splat(1.0 / Points::<N, 0>::P[0]), g[0]);
+    for pair in 0..Points::<N, 0>::PAIRS.len() {
+        let (p, square) = Points::<N, 0>::PAIRS[pair];
         // Horner's rule for the even taps and for the odd ones, in `p^2`.
         let mut sums = [s.zero(); 2];
         for tap in (0..R).rev() {
             let sum = &mut sums[tap % 2];
             *sum = if tap + 2 < R { s.fma(s.splat(square), *sum, g[tap]) } else { g[tap] };
         }
-        let scale = Points::<N, false>::SCALE[pair];
+        let scale = Points::<N, 0>::SCALE[pair];
         let even = s.mul(s.splat(scale), sums[0]);
         u[1 + 2 * pair] = s.fma(s.splat(scale * p), sums[1], even);
         u[2 + 2 * pair] = s.fma(s.splat(-scale * p), sums[1], even);
@@ -161,9 +172,9 @@ pub(super) fn filter<S: Simd, const R: usize, const N: usize>(s: S, g: [S::V; R]
     u
 }
 
-/// `A' m`: `M` outputs, or two less, the rest not set.
+/// `A' m`: `M` outputs, or so many less, the rest not set.
 #[inline(always)]
-pub(super) fn inverse<S: Simd, const N: usize, const M: usize, const SHORT: bool>(
+pub(super) fn inverse<S: Simd, const N: usize, const M: usize, const SHORT: usize>(
     s: S,
     m: [S::V; N],
 ) -> [S::V; M] {
@@ -172,7 +183,7 @@ pub(super) fn inverse<S: Simd, const N: usize, const M: usize, const SHORT: bool
         return y;
     }
     let pairs = Points::<N, SHORT>::PAIRS.len();
-    let outputs = if SHORT { M - 2 } else { M };
+    let outputs = M - SHORT;
     for j in 0..outputs {
         // 0 has a share in the first output only, and infinity in the last.
         let mut sum = if j == 0 { m[0] } else { m[N - 1] };
@@ -185,6 +196,9 @@ pub(super) fn inverse<S: Simd, const N: usize, const M: usize, const SHORT: bool
             let power = s.splat(Points::<N, SHORT>::power(pair, j));
             let first = pair == 0 && j > 0 && j + 1 < outputs;
             sum = if first { s.mul(power, share) } else { s.fma(power, share, sum) };
+        }
+        if SHORT == 1 {
+            sum = s.fma(s.splat(Points::<N, SHORT>::power(pairs, j)), m[N - 3], sum);
         }
         y[j] = sum;
     }

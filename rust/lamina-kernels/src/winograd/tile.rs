@@ -59,12 +59,6 @@ impl Minimal {
         m + r - 1
     }
 
-    /// In which directions a short tile has no product at a position.
-    pub(super) fn dropped(self, position: usize) -> [bool; 2] {
-        let line = self.line();
-        [position / line, position % line].map(|at| dropped(line, at))
-    }
-
     /// Taps of a filter.
     pub(super) fn taps(self) -> usize {
         let (directions, _, r) = self.size();
@@ -90,8 +84,9 @@ pub(super) struct Axis {
     pub input_step: usize,
     pub output_step: usize,
     pub pad: usize,
-    /// Outputs of a tile.
+    /// Outputs of a tile, and how many less the last one has, two at most.
     pub m: usize,
+    pub short: usize,
 }
 
 impl Axis {
@@ -100,9 +95,14 @@ impl Axis {
         self.outputs.div_ceil(self.m)
     }
 
-    /// Whether the tile whose first output this is is short: one at the end that has two outputs less, or fewer yet.
+    /// With so many outputs in a tile.
+    fn cut(self, m: usize) -> Axis {
+        Axis { m, short: (self.outputs.next_multiple_of(m) - self.outputs).min(2), ..self }
+    }
+
+    /// Whether the tile whose first output this is is short.
     fn is_short(&self, first: usize) -> bool {
-        self.outputs - first + 2 <= self.m
+        first + self.m > self.outputs
     }
 }
 
@@ -161,11 +161,18 @@ impl Grid {
             input_step: g.w,
             output_step: g.ow,
             pad: g.pad.0,
-            m: if directions == 2 { m } else { 1 },
+            m: 1,
+            short: 0,
         };
         let across = Axis { inputs: g.w, outputs: g.ow, input_step: 1, output_step: 1, pad: g.pad.1, ..down };
         let [first, second] = if directions == 1 && g.kw == 1 { [across, down] } else { [down, across] };
-        Grid { axes: [first, Axis { m, ..second }] }
+        Grid { axes: [first.cut(if directions == 2 { m } else { 1 }), second.cut(m)] }
+    }
+
+    /// Along which axes a short tile has no product at a position.
+    pub fn dropped(&self, minimal: Minimal, position: usize) -> [bool; 2] {
+        let (line, [a, b]) = (minimal.line(), self.axes);
+        [dropped(line, a.short, position / line), dropped(line, b.short, position % line)]
     }
 
     /// Tiles of an image.
@@ -177,8 +184,7 @@ impl Grid {
     pub fn products(&self, minimal: Minimal) -> usize {
         let along = |axis: &Axis| {
             let (tiles, line) = (axis.tiles(), if axis.m == 1 { 1 } else { minimal.line() });
-            let short = tiles > 0 && axis.is_short((tiles - 1) * axis.m);
-            tiles * line - 2 * usize::from(short)
+            tiles * line - axis.short
         };
         self.axes.iter().map(along).product()
     }

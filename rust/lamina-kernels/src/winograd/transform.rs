@@ -86,21 +86,26 @@ fn filter_panel<S: Simd, const RY: usize, const NY: usize, const R: usize, const
     }
 }
 
-/// Calls `$run!(tiles, sizes, short down, short across)` for the tiles of a block of each kind that squares and lines have,
-/// where there are any.
+/// Calls `$run!(tiles, sizes, outputs less down, outputs less across)` for the tiles of a block of each kind that squares and
+/// lines have, where there are any; those of two outputs have one less at most.
 macro_rules! each_kind {
-    ($run:ident, $block:expr, square $sizes:tt) => {
-        each_kind!($run, $block, $sizes, false false, false true, true false, true true)
+    ($run:ident, $job:ident, square $sizes:tt) => {
+        each_kind!($run, $job, $sizes, 0 0, 0 1, 0 2, 1 0, 1 1, 1 2, 2 0, 2 1, 2 2)
     };
-    ($run:ident, $block:expr, line $sizes:tt) => {
-        each_kind!($run, $block, $sizes, false false, false true)
+    ($run:ident, $job:ident, square of two $sizes:tt) => {
+        each_kind!($run, $job, $sizes, 0 0, 0 1, 1 0, 1 1)
     };
-    ($run:ident, $block:expr, whole $sizes:tt) => {
-        each_kind!($run, $block, $sizes, false false)
+    ($run:ident, $job:ident, line $sizes:tt) => {
+        each_kind!($run, $job, $sizes, 0 0, 0 1, 0 2)
     };
-    ($run:ident, $block:expr, $sizes:tt, $($down:literal $across:literal),*) => {{
+    ($run:ident, $job:ident, line of two $sizes:tt) => {
+        each_kind!($run, $job, $sizes, 0 0, 0 1)
+    };
+    ($run:ident, $job:ident, $sizes:tt, $($down:literal $across:literal),*) => {{
+        let [down, across] = $job.grid.axes;
         $(
-            let tiles = $block.kind([$down, $across]);
+            let here = ($down == 0 || $down == down.short) && ($across == 0 || $across == across.short);
+            let tiles = if here { $job.block.kind([$down > 0, $across > 0]) } else { 0..0 };
             if !tiles.is_empty() {
                 $run!(tiles, $sizes, $down, $across);
             }
@@ -137,19 +142,19 @@ impl Input<'_> {
             };
         }
         match tile {
-            Minimal::F2x2_3x3 => each_kind!(run, self.block, whole (4 4)),
-            Minimal::F2x2_5x5 => each_kind!(run, self.block, whole (6 6)),
-            Minimal::F4x4_3x3 | Minimal::F3x3_4x4 => each_kind!(run, self.block, square (6 6)),
-            Minimal::F4_3 => each_kind!(run, self.block, line (1 6)),
-            Minimal::F2_5 => each_kind!(run, self.block, whole (1 6)),
-            Minimal::F4_5 => each_kind!(run, self.block, line (1 8)),
-            Minimal::F2_7 => each_kind!(run, self.block, whole (1 8)),
+            Minimal::F2x2_3x3 => each_kind!(run, job, square of two (4 4)),
+            Minimal::F2x2_5x5 => each_kind!(run, job, square of two (6 6)),
+            Minimal::F4x4_3x3 | Minimal::F3x3_4x4 => each_kind!(run, job, square (6 6)),
+            Minimal::F4_3 => each_kind!(run, job, line (1 6)),
+            Minimal::F2_5 => each_kind!(run, job, line of two (1 6)),
+            Minimal::F4_5 => each_kind!(run, job, line (1 8)),
+            Minimal::F2_7 => each_kind!(run, job, line of two (1 8)),
         }
     }
 }
 
 #[inline(always)]
-fn input_tiles<S: Simd, const NY: usize, const N: usize, const DOWN: bool, const ACROSS: bool>(
+fn input_tiles<S: Simd, const NY: usize, const N: usize, const DOWN: usize, const ACROSS: usize>(
     s: S,
     job: &Input,
     tiles: Range<usize>,
@@ -158,7 +163,7 @@ fn input_tiles<S: Simd, const NY: usize, const N: usize, const DOWN: bool, const
 ) {
     let Input { x, g, grid, strip, .. } = *job;
     let [down, across] = grid.axes;
-    let (tall, wide) = (NY - 2 * usize::from(DOWN), N - 2 * usize::from(ACROSS));
+    let (tall, wide) = (NY - DOWN, N - ACROSS);
     for i in tiles {
         let [image, row, col] = job.block.places[i];
         let mut pixels = [[zeros.as_ptr(); N]; NY];
@@ -186,12 +191,12 @@ fn input_tiles<S: Simd, const NY: usize, const N: usize, const DOWN: bool, const
                     rows[r] = forward::<S, N, ACROSS>(s, line);
                 }
                 for k in 0..N {
-                    if ACROSS && dropped(N, k) {
+                    if dropped(N, ACROSS, k) {
                         continue;
                     }
                     let out = forward::<S, NY, DOWN>(s, column(&rows, k));
                     for r in 0..NY {
-                        if DOWN && dropped(NY, r) {
+                        if dropped(NY, DOWN, r) {
                             continue;
                         }
                         // SAFETY: a tile's room is a multiple of the lanes; `run` holds the strip's size.
@@ -237,14 +242,14 @@ impl Inverse<'_> {
             };
         }
         match tile {
-            Minimal::F2x2_3x3 => each_kind!(run, self.block, whole (4 2, 4 2)),
-            Minimal::F4x4_3x3 => each_kind!(run, self.block, square (6 4, 6 4)),
-            Minimal::F3x3_4x4 => each_kind!(run, self.block, square (6 3, 6 3)),
-            Minimal::F2x2_5x5 => each_kind!(run, self.block, whole (6 2, 6 2)),
-            Minimal::F4_3 => each_kind!(run, self.block, line (1 1, 6 4)),
-            Minimal::F2_5 => each_kind!(run, self.block, whole (1 1, 6 2)),
-            Minimal::F4_5 => each_kind!(run, self.block, line (1 1, 8 4)),
-            Minimal::F2_7 => each_kind!(run, self.block, whole (1 1, 8 2)),
+            Minimal::F2x2_3x3 => each_kind!(run, job, square of two (4 2, 4 2)),
+            Minimal::F4x4_3x3 => each_kind!(run, job, square (6 4, 6 4)),
+            Minimal::F3x3_4x4 => each_kind!(run, job, square (6 3, 6 3)),
+            Minimal::F2x2_5x5 => each_kind!(run, job, square of two (6 2, 6 2)),
+            Minimal::F4_3 => each_kind!(run, job, line (1 1, 6 4)),
+            Minimal::F2_5 => each_kind!(run, job, line of two (1 1, 6 2)),
+            Minimal::F4_5 => each_kind!(run, job, line (1 1, 8 4)),
+            Minimal::F2_7 => each_kind!(run, job, line of two (1 1, 8 2)),
         }
     }
 }
@@ -256,8 +261,8 @@ fn inverse_tiles<
     const MY: usize,
     const N: usize,
     const M: usize,
-    const DOWN: bool,
-    const ACROSS: bool,
+    const DOWN: usize,
+    const ACROSS: usize,
 >(
     s: S,
     job: &Inverse,
@@ -285,12 +290,12 @@ fn inverse_tiles<
                 }
                 let mut rows = [[s.zero(); M]; NY];
                 for r in 0..NY {
-                    if DOWN && dropped(NY, r) {
+                    if dropped(NY, DOWN, r) {
                         continue;
                     }
                     let mut line = [s.zero(); N];
                     for k in 0..N {
-                        if ACROSS && dropped(N, k) {
+                        if dropped(N, ACROSS, k) {
                             continue;
                         }
                         line[k] = s.load(m.add((r * N + k) * sums.position));
