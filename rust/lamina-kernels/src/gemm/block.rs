@@ -63,24 +63,22 @@ impl Rows<'_> {
         self.line().div_ceil(height)
     }
 
-    /// The tiles, nearly alike, of up to `height` rows: runs of up to `most` that are alike.
-    pub fn runs(self, height: usize, most: usize) -> impl Iterator<Item = Run> {
+    /// The tiles, nearly alike, of up to `height` rows: runs of those that are alike.
+    pub fn runs(self, height: usize) -> impl Iterator<Item = Run> {
         let tiles = self.count(height).max(1);
         // Without a division per tile.
         let groups = alike(self.line(), tiles);
-        let most = most.clamp(1, tiles);
         (0..self.lines).flat_map(move |line| {
-            groups.into_iter().flat_map(move |(first, rows, count)| {
-                let run = move |i| Run { line, first: first + i * rows, rows, count: most.min(count - i) };
-                (0..count).step_by(most).map(run)
-            })
+            let run = move |(first, rows, count)| Run { line, first, rows, count };
+            groups.into_iter().map(run).filter(|run| run.count > 0)
         })
     }
 
     /// The same tiles one by one: line, first row within the line, rows.
     #[cfg(target_arch = "x86_64")]
     pub fn tiles(self, height: usize) -> impl Iterator<Item = (usize, usize, usize)> {
-        self.runs(height, 1).map(|run| (run.line, run.first, run.rows))
+        let tiles = |run: Run| (0..run.count).map(move |i| (run.line, run.first + i * run.rows, run.rows));
+        self.runs(height).flat_map(tiles)
     }
 }
 
@@ -91,6 +89,16 @@ pub(crate) struct Run {
     pub first: usize,
     pub rows: usize,
     pub count: usize,
+}
+
+impl Run {
+    /// The first tiles, up to `most` but one at least, taken off it.
+    fn take(&mut self, most: usize) -> Run {
+        let first = Run { count: self.count.min(most.max(1)), ..*self };
+        self.first += first.count * self.rows;
+        self.count -= first.count;
+        first
+    }
 }
 
 /// Where sums wait between the steps of a block: a strip of its own, which stays in L2 whatever the
@@ -366,19 +374,22 @@ unsafe fn multiply_tiles(block: &Block, a: &ASource, rows: Rows, panels: Range<u
         t.ahead_step = (share / (step.len * step.segs)).min(LINE);
         let beside =
             Steps { count: run.len(), b: t.panel_stride, col: stored.len(), ahead: share, ..Steps::ONE };
-        let most = if block.activates() { (MOST_TILES / run.len()).max(1) } else { usize::MAX };
-        rows.runs(height, most).for_each(|tiles| {
-            let row = tiles.line * line_rows + tiles.first;
-            // SAFETY: `kernels(isa)` holds only kernels that isa proves; pointers by the caller's contract.
-            unsafe {
-                let kernel = block.aim(&mut t, a, tiles, row, width);
-                if let ASource::Lines { stride, .. } = a {
-                    t.inner.ahead = tiles.rows * stride;
-                    t.ahead = (*t.a).wrapping_add(t.a_off + t.inner.ahead);
+        let most = if block.activates() { MOST_TILES / run.len() } else { usize::MAX };
+        rows.runs(height).for_each(|mut left| {
+            while left.count > 0 {
+                let tiles = left.take(most);
+                let row = tiles.line * line_rows + tiles.first;
+                // SAFETY: `kernels(isa)` holds only kernels that isa proves; pointers by the caller's contract.
+                unsafe {
+                    let kernel = block.aim(&mut t, a, tiles, row, width);
+                    if let ASource::Lines { stride, .. } = a {
+                        t.inner.ahead = tiles.rows * stride;
+                        t.ahead = (*t.a).wrapping_add(t.a_off + t.inner.ahead);
+                    }
+                    (t.outer, t.inner) = (t.inner, beside);
+                    kernel(&t);
+                    block.activate(row..row + tiles.rows * tiles.count, stored.start, cols);
                 }
-                (t.outer, t.inner) = (t.inner, beside);
-                kernel(&t);
-                block.activate(row..row + tiles.rows * tiles.count, stored.start, cols);
             }
         });
     }
@@ -437,44 +448,52 @@ unsafe fn multiply_panels(block: &Block, a: &ASource, rows: Rows, panels: Range<
             }
             _ => None,
         };
-        let most = match packs || out.next.is_some() {
-            true => 1,
-            false if block.activates() => MOST_TILES,
-            false => usize::MAX,
+        let most = match (packs, block.activates()) {
+            (true, _) => 1,
+            (_, true) => MOST_TILES,
+            _ => usize::MAX,
         };
-        rows.runs(width.by_rows.len(), most).enumerate().for_each(|(i, run)| {
-            let row = run.line * line_rows + run.first;
-            // SAFETY: the caller's contract.
-            let mut kernel = unsafe { block.aim(&mut t, a, run, row, width) };
-            t.inner.ahead = share;
-            if packs && i == 0 {
-                kernel = width.packing[run.rows - 1];
-                t.packed = room.as_mut_ptr();
-            }
-            kernel = wide.map_or(kernel, |(_, kernel)| kernel);
-            if i < lines {
-                (t.ahead, t.ahead_step, t.ahead_all) = (beside.wrapping_add(i * LINE), b.step, count < lines);
-            } else if packs {
-                (t.ahead_step, t.ahead_all) = (0, false);
-            } else if let (ASource::Lines { stride, .. }, Some(rows_step)) = (a, rows_step) {
+        let mut i = 0;
+        rows.runs(width.by_rows.len()).for_each(|mut left| {
+            while left.count > 0 {
+                let part = (stored.start - all.start) * count + i * stored.len();
+                let next = out.next.share(part, all.len() * count);
+                let run = left.take(next.as_ref().map_or(most, |n| most.min(n.left.div_ceil(stored.len()))));
+                let row = run.line * line_rows + run.first;
                 // SAFETY: the caller's contract.
-                t.ahead = unsafe { *t.a }.wrapping_add(t.a_off + run.rows * stride);
-                (t.ahead_step, t.ahead_all, t.inner.ahead) = (rows_step, false, run.rows * stride);
-            }
-            let part = (stored.start - all.start) * count + i * stored.len();
-            if let Some(next) = out.next.share(part, all.len() * count) {
-                // A packed B is near already.
-                (t.ahead, t.ahead_step, t.ahead_all) = (next, LINE, false);
-            }
-            // SAFETY: `kernels(isa)` holds only kernels that isa proves; pointers by the caller's contract.
-            unsafe {
-                kernel(&t);
-                t.ahead = t.ahead.wrapping_add(run.count * share);
-                if packs {
-                    // Packed by now.
-                    (t.b, t.b_step) = (room.as_ptr(), stored.len());
+                let mut kernel = unsafe { block.aim(&mut t, a, run, row, width) };
+                t.inner.ahead = share;
+                if packs && i == 0 {
+                    kernel = width.packing[run.rows - 1];
+                    t.packed = room.as_mut_ptr();
                 }
-                block.activate(row..row + run.rows * run.count, t.col, t.cols);
+                kernel = wide.map_or(kernel, |(_, kernel)| kernel);
+                if i < lines {
+                    (t.ahead, t.ahead_step, t.ahead_all) =
+                        (beside.wrapping_add(i * LINE), b.step, count < lines);
+                } else if packs {
+                    (t.ahead_step, t.ahead_all) = (0, false);
+                } else if let (ASource::Lines { stride, .. }, Some(rows_step)) = (a, rows_step) {
+                    // SAFETY: the caller's contract.
+                    t.ahead = unsafe { *t.a }.wrapping_add(t.a_off + run.rows * stride);
+                    (t.ahead_step, t.ahead_all, t.inner.ahead) = (rows_step, false, run.rows * stride);
+                }
+                if let Some(next) = next {
+                    // A packed B is near already.
+                    (t.ahead, t.ahead_step, t.ahead_all) = (next.start, LINE, false);
+                    t.inner.ahead = stored.len() * next.len / next.each;
+                }
+                // SAFETY: `kernels(isa)` holds only kernels that isa proves; pointers by the caller's contract.
+                unsafe {
+                    kernel(&t);
+                    t.ahead = t.ahead.wrapping_add(run.count * share);
+                    if packs {
+                        // Packed by now.
+                        (t.b, t.b_step) = (room.as_ptr(), stored.len());
+                    }
+                    block.activate(row..row + run.rows * run.count, t.col, t.cols);
+                }
+                i += run.count;
             }
         });
         left = if out.backward { left.start..panel } else { next..left.end };

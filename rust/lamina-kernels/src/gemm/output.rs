@@ -45,19 +45,23 @@ impl Next {
         next
     }
 
-    pub fn is_some(&self) -> bool {
-        self.count > 0
-    }
-
-    /// Where the share of tile `i` of `tiles` begins.
-    pub fn share(&self, i: usize, tiles: usize) -> Option<*const f32> {
+    /// The share of part `i` of `parts`.
+    pub fn share(&self, i: usize, parts: usize) -> Option<Share> {
         if self.count == 0 {
             return None; // without a division per tile
         }
-        let each = tiles.div_ceil(self.count);
+        let each = parts.div_ceil(self.count);
         let (region, i) = (self.regions[..self.count].get(i / each)?, i % each);
-        Some(region.wrapping_add(i * self.len / each))
+        Some(Share { start: region.wrapping_add(i * self.len / each), len: self.len, left: each - i, each })
     }
+}
+
+/// Part of a region of so many floats, where `left` of `each` parts are still to come.
+pub(crate) struct Share {
+    pub start: *const f32,
+    pub len: usize,
+    pub left: usize,
+    pub each: usize,
 }
 
 // SAFETY: bias and residual are only read; writers of `c` keep to disjoint parts.
