@@ -162,9 +162,11 @@ impl Indirect {
             for (row, offsets) in rows.clone().zip(offsets.chunks_exact_mut(cols)) {
                 let Lattice { first, step, image, .. } = self.lattice;
                 let y = row / self.windows.rows * image.0 + first.0 + row % self.windows.rows * step.0;
-                let start = (y * image.1 + first.1) * self.groups * self.outputs;
-                for (i, offset) in offsets.iter_mut().enumerate() {
-                    offset.write(start + i * step.1 * self.groups * self.outputs);
+                let channels = self.groups * self.outputs;
+                let (mut next, step) = ((y * image.1 + first.1) * channels, step.1 * channels);
+                for offset in offsets {
+                    offset.write(next);
+                    next = next.wrapping_add(step);
                 }
             }
             // SAFETY: one offset per pixel was written: rows.len() chunks of cols.
