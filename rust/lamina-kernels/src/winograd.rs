@@ -308,6 +308,7 @@ impl Winograd {
                 for panel in panels {
                     let (width, filter) = (self.stored(panel).len(), &packed[self.place(panel)]);
                     let list = kernels.width(width).by_rows;
+                    let each = c * width;
                     let mut tile = Tile {
                         a: &start,
                         row_stride: strip.tile,
@@ -347,7 +348,6 @@ impl Winograd {
                         let more = if groups[0].2 > 0 { 0 } else { positions };
                         let same = |&next: &usize| of(next) == tiles;
                         let run = 1 + (position + 1..positions).take(more).take_while(same).count();
-                        let each = c * width;
                         // The tiles fetch the next position's filters together.
                         tile.ahead_step = width / heights;
                         tile.ahead_all = width / heights > LINE;

@@ -131,7 +131,7 @@ impl Joined {
         let most =
             if at_once { cut.panels() } else { RING_LEN / (lines * margins(g).1 * cut.widest()).max(1) };
         // As many each time.
-        let panels = cut.panels().div_ceil(cut.panels().div_ceil(most.max(1)).max(1));
+        let panels = cut.panels().div_ceil(cut.panels().div_ceil(most.max(1)));
         let lanes = if at_once { g.c } else { panels * cut.widest() };
         let strip = if after.is_some() { MIDDLE_LEN / (g.ow * g.c).max(1) } else { g.oh };
         let strip = strip.clamp(rows, g.oh.max(rows));

@@ -1,7 +1,7 @@
 //! The register tiles of each instruction set, for every height in rows and width in vectors.
 
 use super::Cut;
-use super::tile::{Tile, finish, run};
+use super::tile::{At, Tile, finish, tile};
 use crate::Isa;
 use crate::isa::Level;
 use crate::simd::{Scalar, Simd};
@@ -93,8 +93,13 @@ macro_rules! kernels {
             >(
                 t: &Tile,
             ) {
-                // SAFETY: the contract of `Kernel`, and of the token.
-                unsafe { run::<$simd, MR, NV, PV, ROWS, PACK, HALF>($token, t) }
+                for outer in 0..t.outer.count {
+                    for inner in 0..t.inner.count {
+                        let at = At::new(t, outer, inner);
+                        // SAFETY: the contract of `Kernel`, and of the token.
+                        unsafe { tile::<$simd, MR, NV, PV, ROWS, PACK, HALF>($token, t, at) };
+                    }
+                }
             }
 
             $(#[$features])?

@@ -80,7 +80,7 @@ pub(crate) struct Steps {
 
 /// What one tile of a run has to itself.
 #[derive(Clone, Copy)]
-struct At {
+pub(super) struct At {
     a_off: usize,
     b: *const f32,
     ahead: *const f32,
@@ -94,8 +94,10 @@ impl Steps {
 }
 
 impl At {
+    /// After so many steps. From tile to tile this is computed anew and not kept in memory.
     #[inline(always)]
-    fn new(t: &Tile, outer: usize, inner: usize) -> At {
+    pub fn new(t: &Tile, outer: usize, inner: usize) -> At {
+        let (outer, inner) = (opaque(outer), opaque(inner));
         let at = |of: fn(&Steps) -> usize| outer * of(&t.outer) + inner * of(&t.inner);
         At {
             a_off: t.a_off + at(|steps| steps.a_off),
@@ -138,65 +140,28 @@ impl Strided {
 
     #[inline(always)]
     fn advance(&mut self, n: usize) {
-        self.bases = self.bases.map(|base| base.wrapping_add(n));
-        let Strided { bases: [a, b, c], stride, triple } = self;
-        // SAFETY: an instruction that does nothing. What it might have changed is not computed ahead of the loop, which
-        // would take a register for each row.
-        #[cfg(target_arch = "x86_64")]
-        unsafe {
-            std::arch::asm!(
-                "/* {} {} {} {} {} */",
-                inout(reg) * a,
-                inout(reg) * b,
-                inout(reg) * c,
-                inout(reg) * stride,
-                inout(reg) * triple,
-                options(pure, readonly, nostack, preserves_flags)
-            );
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = (a, b, c, stride, triple);
+        // Not computed ahead of the loop, which would take a register for each row.
+        self.bases = self.bases.map(|base| base.wrapping_add(n).map_addr(opaque));
+        (self.stride, self.triple) = (opaque(self.stride), opaque(self.triple));
     }
 }
 
-/// A number that the compiler does not know: what follows from it is computed for each tile and not kept in memory from one
-/// to the next.
+/// A number that the compiler does not know: what follows from it is computed where it is needed.
 #[inline(always)]
-fn opaque(mut n: usize) -> usize {
-    // SAFETY: an instruction that does nothing.
+fn opaque(n: usize) -> usize {
     #[cfg(target_arch = "x86_64")]
-    unsafe {
-        std::arch::asm!("/* {} */", inout(reg) n, options(pure, nomem, nostack, preserves_flags));
-    }
+    let n = {
+        let mut n = n;
+        // SAFETY: an instruction that does nothing.
+        unsafe { std::arch::asm!("/* {} */", inout(reg) n, options(pure, nomem, nostack, preserves_flags)) };
+        n
+    };
     n
-}
-
-/// A run of tiles.
-#[inline(always)]
-pub(super) unsafe fn run<
-    S: Simd,
-    const MR: usize,
-    const NV: usize,
-    const PV: usize,
-    const ROWS: bool,
-    const PACK: bool,
-    const HALF: bool,
->(
-    s: S,
-    t: &Tile,
-) {
-    for outer in 0..t.outer.count {
-        for inner in 0..t.inner.count {
-            let at = At::new(t, opaque(outer), opaque(inner));
-            // SAFETY: the contract of [`Kernel`].
-            unsafe { tile::<S, MR, NV, PV, ROWS, PACK, HALF>(s, t, at) };
-        }
-    }
 }
 
 /// `NV` vectors of columns, `PV` of them per panel; of the last one perhaps only the first half.
 #[inline(always)]
-unsafe fn tile<
+pub(super) unsafe fn tile<
     S: Simd,
     const MR: usize,
     const NV: usize,
