@@ -13,8 +13,9 @@ use crate::shape::Type;
 use crate::tensor::Tensor;
 use crate::variable::Variable;
 use lamina_kernels::elementwise as ew;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 use smallvec::{SmallVec, smallvec};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 /// One output of one node.
@@ -47,10 +48,16 @@ pub struct Node {
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
     nodes: Vec<Node>,
-    seen: FxHashMap<(Op, Inputs), u32>,
+    /// The nodes with a hash of what they do to what.
+    seen: FxHashMap<u64, SmallVec<[u32; 2]>>,
     inputs: Vec<Value>,
     variables: Vec<(Arc<Variable>, Value)>,
     constants: Vec<Tensor>,
+}
+
+/// What equal nodes have in common.
+fn key(op: &Op, inputs: &[Value]) -> u64 {
+    FxBuildHasher.hash_one((op, inputs))
 }
 
 impl Graph {
@@ -96,9 +103,19 @@ impl Graph {
 
     fn push(&mut self, op: Op, inputs: Inputs, types: Types) -> Value {
         let node = self.nodes.len() as u32;
-        self.seen.insert((op.clone(), inputs.clone()), node);
+        self.seen.entry(key(&op, &inputs)).or_default().push(node);
         self.nodes.push(Node { op, inputs, types });
         Value { node, output: 0 }
+    }
+
+    /// The first result of the node that does this to these operands, if there is one.
+    fn find(&self, op: &Op, inputs: &[Value]) -> Option<Value> {
+        let same = |node: &&u32| {
+            let known = &self.nodes[**node as usize];
+            known.op == *op && known.inputs[..] == *inputs
+        };
+        let node = *self.seen.get(&key(op, inputs))?.iter().find(same)?;
+        Some(Value { node, output: 0 })
     }
 
     /// A placeholder for data that arrives with a call.
@@ -126,8 +143,7 @@ impl Graph {
             return self.scalar(tensor.dtype(), tensor.to_f64()[0]);
         }
         if let Some(i) = self.constants.iter().position(|c| c.same_buffer(&tensor) && c.ty() == tensor.ty()) {
-            let op = Op::Source(Source::Constant(i as u32));
-            return Value { node: self.seen[&(op, smallvec![])], output: 0 };
+            return self.known_constant(i);
         }
         let op = Op::Source(Source::Constant(self.constants.len() as u32));
         let ty = tensor.ty();
@@ -135,13 +151,16 @@ impl Graph {
         self.push(op, smallvec![], smallvec![ty])
     }
 
+    fn known_constant(&self, i: usize) -> Value {
+        let known = self.find(&Op::Source(Source::Constant(i as u32)), &[]);
+        known.expect("each constant has its node")
+    }
+
     /// A constant without axes.
     pub fn scalar(&mut self, dtype: DType, value: f64) -> Value {
         let op = Op::Source(Source::Scalar(dtype, Real::new(value)));
-        match self.seen.get(&(op.clone(), smallvec![])) {
-            Some(&node) => Value { node, output: 0 },
-            None => self.push(op, smallvec![], smallvec![Type::known(dtype, &[])]),
-        }
+        let known = self.find(&op, &[]);
+        known.unwrap_or_else(|| self.push(op, smallvec![], smallvec![Type::known(dtype, &[])]))
     }
 
     /// The tensor behind a value, where it is a constant.
@@ -179,8 +198,8 @@ impl Graph {
             return Ok(smallvec![v]);
         }
         let inputs: Inputs = inputs.into();
-        let first = match self.seen.get(&(op.clone(), inputs.clone())) {
-            Some(&node) => Value { node, output: 0 },
+        let first = match self.find(&op, &inputs) {
+            Some(first) => first,
             None => {
                 let types = {
                     let operand_types: SmallVec<[&Type; 4]> = inputs.iter().map(|&v| self.ty(v)).collect();
@@ -294,8 +313,7 @@ impl Graph {
             map.insert(*v, new.variable(variable));
         }
         for (i, tensor) in self.constants.iter().enumerate() {
-            let node = self.seen[&(Op::Source(Source::Constant(i as u32)), smallvec![])];
-            map.insert(Value { node, output: 0 }, new.constant(tensor.clone()));
+            map.insert(self.known_constant(i), new.constant(tensor.clone()));
         }
         (new, map)
     }

@@ -14,6 +14,7 @@ use lamina_kernels::Isa;
 use smallvec::{SmallVec, smallvec};
 use std::fmt::Debug;
 use std::hash::Hash;
+use std::sync::Arc;
 
 pub mod activation;
 pub mod chain;
@@ -102,29 +103,32 @@ pub trait OpDef: Clone + Debug + PartialEq + Eq + Hash {
 }
 
 macro_rules! op_table {
-    ($($(#[$doc:meta])* $name:ident ( $path:path )),* $(,)?) => {
-        /// The closed table of operations.
+    (
+        inline { $($(#[$doc:meta])* $name:ident ( $path:path )),* $(,)? }
+        shared { $($(#[$shared_doc:meta])* $shared:ident ( $shared_path:path )),* $(,)? }
+    ) => {
+        /// The closed table of operations. Each rewrite of a graph copies its ops: larger ones are shared.
         #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-        pub enum Op { $($(#[$doc])* $name($path)),* }
+        pub enum Op { $($(#[$doc])* $name($path),)* $($(#[$shared_doc])* $shared(Arc<$shared_path>)),* }
 
         impl OpDef for Op {
-            fn name(&self) -> &'static str { match self { $(Op::$name(op) => op.name()),* } }
+            fn name(&self) -> &'static str { match self { $(Op::$name(op) => op.name(),)* $(Op::$shared(op) => op.name()),* } }
             fn infer(&self, inputs: &[&Type]) -> Result<Types, ShapeError> {
-                match self { $(Op::$name(op) => op.infer(inputs)),* }
+                match self { $(Op::$name(op) => op.infer(inputs),)* $(Op::$shared(op) => op.infer(inputs)),* }
             }
             fn simplify(&self, graph: &mut Graph, inputs: &[Value]) -> Option<Value> {
-                match self { $(Op::$name(op) => op.simplify(graph, inputs)),* }
+                match self { $(Op::$name(op) => op.simplify(graph, inputs),)* $(Op::$shared(op) => op.simplify(graph, inputs)),* }
             }
             fn vjp(&self, cx: &mut Vjp<'_>) -> Result<(), ShapeError> {
-                match self { $(Op::$name(op) => op.vjp(cx)),* }
+                match self { $(Op::$name(op) => op.vjp(cx),)* $(Op::$shared(op) => op.vjp(cx)),* }
             }
-            fn lower(&self, cx: &Lower<'_>) -> Lowering { match self { $(Op::$name(op) => op.lower(cx)),* } }
-            fn reads(&self, i: usize) -> bool { match self { $(Op::$name(op) => op.reads(i)),* } }
+            fn lower(&self, cx: &Lower<'_>) -> Lowering { match self { $(Op::$name(op) => op.lower(cx),)* $(Op::$shared(op) => op.lower(cx)),* } }
+            fn reads(&self, i: usize) -> bool { match self { $(Op::$name(op) => op.reads(i),)* $(Op::$shared(op) => op.reads(i)),* } }
             fn keeps_rows(&self, rows: &[bool], inputs: &[&Type], outputs: &[Type]) -> bool {
-                match self { $(Op::$name(op) => op.keeps_rows(rows, inputs, outputs)),* }
+                match self { $(Op::$name(op) => op.keeps_rows(rows, inputs, outputs),)* $(Op::$shared(op) => op.keeps_rows(rows, inputs, outputs)),* }
             }
             fn in_place(&self, inputs: &[&Type], outputs: &[Type]) -> SmallVec<[(usize, usize); 2]> {
-                match self { $(Op::$name(op) => op.in_place(inputs, outputs)),* }
+                match self { $(Op::$name(op) => op.in_place(inputs, outputs),)* $(Op::$shared(op) => op.in_place(inputs, outputs)),* }
             }
             fn problems() -> Vec<Problem> {
                 Op::table().into_iter().flat_map(|(_, problems)| problems).collect()
@@ -133,123 +137,131 @@ macro_rules! op_table {
 
         impl Op {
             /// The entries of the table.
-            pub const NAMES: &[&str] = &[$(stringify!($name)),*];
+            pub const NAMES: &[&str] = &[$(stringify!($name),)* $(stringify!($shared)),*];
 
             /// Every entry's name in the table, with its problems.
             pub fn table() -> Vec<(&'static str, Vec<Problem>)> {
-                vec![$((stringify!($name), <$path as OpDef>::problems())),*]
+                vec![
+                    $((stringify!($name), <$path as OpDef>::problems()),)*
+                    $((stringify!($shared), <$shared_path as OpDef>::problems())),*
+                ]
             }
         }
 
         $(impl From<$path> for Op { fn from(op: $path) -> Op { Op::$name(op) } })*
+        $(impl From<$shared_path> for Op { fn from(op: $shared_path) -> Op { Op::$shared(Arc::new(op)) } })*
     };
 }
 
 op_table! {
-    /// Inputs, variables, constants.
-    Source(source::Source),
-    /// Elementwise functions of one operand.
-    Unary(elementwise::Unary),
-    /// Elementwise functions of two operands, broadcasting.
-    Binary(elementwise::Binary),
-    /// `where`.
-    Select(select::Select),
-    /// Conversion of the element type.
-    Cast(select::Cast),
-    /// Activations with a parameter or a fused form.
-    Activation(activation::Activation),
-    /// A chain of elementwise ops in one pass.
-    Fused(fused::Fused),
-    /// A product and the chain that uses it up.
-    Chain(chain::Chain),
-    /// Sums, means, extremes over axes.
-    Reduce(reduce::Reduce),
-    /// The length of axes, as a number.
-    AxisSize(reduce::AxisSize),
-    /// Positions of extremes.
-    ArgReduce(reduce::ArgReduce),
-    /// The same elements under another shape.
-    Reshape(movement::Reshape),
-    /// The same elements in the shape of another value.
-    ReshapeLike(movement::ReshapeLike),
-    /// Axes in another order.
-    Transpose(movement::Transpose),
-    /// Repetition along axes of length 1, to a given shape.
-    BroadcastTo(movement::BroadcastTo),
-    /// Repetition to the shape of another value.
-    BroadcastLike(movement::BroadcastLike),
-    /// Summation down to the shape of another value.
-    SumLike(movement::SumLike),
-    /// A value as a constant of the gradient.
-    StopGradient(movement::StopGradient),
-    /// Windows and strides.
-    Slice(index::Slice),
-    /// The adjoint of a slice.
-    SliceGrad(index::SliceGrad),
-    /// Joining along an axis.
-    Concat(index::Concat),
-    /// One operand's part of a joined gradient.
-    ConcatGrad(index::ConcatGrad),
-    /// Margins.
-    Pad(index::Pad),
-    /// The adjoint of mirrored margins.
-    PadGrad(index::PadGrad),
-    /// Slices by id.
-    Gather(gather::Gather),
-    /// The adjoint of a gather.
-    GatherGrad(gather::GatherGrad),
-    /// Elements by id.
-    GatherAlong(gather::GatherAlong),
-    /// The adjoint of an elementwise gather.
-    GatherAlongGrad(gather::GatherAlongGrad),
-    /// Slices by several ids.
-    GatherNd(gather::GatherNd),
-    /// Sums at ids.
-    ScatterAdd(gather::ScatterAdd),
-    /// Ids as unit vectors.
-    OneHot(gather::OneHot),
-    /// A window at a place that comes with the data.
-    DynamicSlice(gather::DynamicSlice),
-    /// Writing a window.
-    DynamicUpdateSlice(gather::DynamicUpdateSlice),
-    /// Order along an axis.
-    Sort(sort::Sort),
-    /// Running values.
-    Cumulative(sort::Cumulative),
-    /// Matrix products.
-    MatMul(matmul::MatMul),
-    /// Convolution, in groups or depthwise.
-    Conv(conv::Conv),
-    /// A pointwise convolution and the depthwise one of its result.
-    JoinedConv(conv::JoinedConv),
-    /// A convolution of few channels and the pooling of its result.
-    PooledConv(conv::PooledConv),
-    /// A pointwise convolution of what a gate was multiplied with.
-    GatedConv(conv::GatedConv),
-    /// Its gradient with respect to the image, which is also the transposed convolution.
-    ConvGradInput(conv::ConvGradInput),
-    /// Its gradient with respect to the kernel.
-    ConvGradKernel(conv::ConvGradKernel),
-    /// Max and average pooling.
-    Pool(pool::Pool),
-    /// Its gradient.
-    PoolGrad(pool::PoolGrad),
-    /// The gradient of that, for maxima.
-    PoolSelect(pool::PoolSelect),
-    /// Softmax and its logarithm.
-    Softmax(softmax::Softmax),
-    /// Its gradient.
-    SoftmaxGrad(softmax::SoftmaxGrad),
-    /// Layer, RMS and batch normalisation, with their statistics.
-    Norm(norm::Norm),
-    /// Its gradient.
-    NormGrad(norm::NormGrad),
-    /// Batch normalisation by given statistics.
-    BatchNormInference(norm::BatchNormInference),
-    /// Random numbers.
-    Random(random::Random),
-    /// Random numbers in the shape of a value.
-    RandomLike(random::RandomLike),
+    inline {
+        /// Inputs, variables, constants.
+        Source(source::Source),
+        /// Elementwise functions of one operand.
+        Unary(elementwise::Unary),
+        /// Elementwise functions of two operands, broadcasting.
+        Binary(elementwise::Binary),
+        /// `where`.
+        Select(select::Select),
+        /// Conversion of the element type.
+        Cast(select::Cast),
+        /// Activations with a parameter or a fused form.
+        Activation(activation::Activation),
+        /// Sums, means, extremes over axes.
+        Reduce(reduce::Reduce),
+        /// The length of axes, as a number.
+        AxisSize(reduce::AxisSize),
+        /// Positions of extremes.
+        ArgReduce(reduce::ArgReduce),
+        /// The same elements in the shape of another value.
+        ReshapeLike(movement::ReshapeLike),
+        /// Axes in another order.
+        Transpose(movement::Transpose),
+        /// Repetition to the shape of another value.
+        BroadcastLike(movement::BroadcastLike),
+        /// Summation down to the shape of another value.
+        SumLike(movement::SumLike),
+        /// A value as a constant of the gradient.
+        StopGradient(movement::StopGradient),
+        /// Joining along an axis.
+        Concat(index::Concat),
+        /// One operand's part of a joined gradient.
+        ConcatGrad(index::ConcatGrad),
+        /// Slices by id.
+        Gather(gather::Gather),
+        /// The adjoint of a gather.
+        GatherGrad(gather::GatherGrad),
+        /// Elements by id.
+        GatherAlong(gather::GatherAlong),
+        /// The adjoint of an elementwise gather.
+        GatherAlongGrad(gather::GatherAlongGrad),
+        /// Slices by several ids.
+        GatherNd(gather::GatherNd),
+        /// Sums at ids.
+        ScatterAdd(gather::ScatterAdd),
+        /// Ids as unit vectors.
+        OneHot(gather::OneHot),
+        /// A window at a place that comes with the data.
+        DynamicSlice(gather::DynamicSlice),
+        /// Writing a window.
+        DynamicUpdateSlice(gather::DynamicUpdateSlice),
+        /// Order along an axis.
+        Sort(sort::Sort),
+        /// Running values.
+        Cumulative(sort::Cumulative),
+        /// Matrix products.
+        MatMul(matmul::MatMul),
+        /// Softmax and its logarithm.
+        Softmax(softmax::Softmax),
+        /// Its gradient.
+        SoftmaxGrad(softmax::SoftmaxGrad),
+        /// Layer, RMS and batch normalisation, with their statistics.
+        Norm(norm::Norm),
+        /// Its gradient.
+        NormGrad(norm::NormGrad),
+        /// Batch normalisation by given statistics.
+        BatchNormInference(norm::BatchNormInference),
+        /// Random numbers in the shape of a value.
+        RandomLike(random::RandomLike),
+    }
+    shared {
+        /// A chain of elementwise ops in one pass.
+        Fused(fused::Fused),
+        /// A product and the chain that uses it up.
+        Chain(chain::Chain),
+        /// The same elements under another shape.
+        Reshape(movement::Reshape),
+        /// Repetition along axes of length 1, to a given shape.
+        BroadcastTo(movement::BroadcastTo),
+        /// Windows and strides.
+        Slice(index::Slice),
+        /// The adjoint of a slice.
+        SliceGrad(index::SliceGrad),
+        /// Margins.
+        Pad(index::Pad),
+        /// The adjoint of mirrored margins.
+        PadGrad(index::PadGrad),
+        /// Convolution, in groups or depthwise.
+        Conv(conv::Conv),
+        /// A pointwise convolution and the depthwise one of its result.
+        JoinedConv(conv::JoinedConv),
+        /// A convolution of few channels and the pooling of its result.
+        PooledConv(conv::PooledConv),
+        /// A pointwise convolution of what a gate was multiplied with.
+        GatedConv(conv::GatedConv),
+        /// Its gradient with respect to the image, which is also the transposed convolution.
+        ConvGradInput(conv::ConvGradInput),
+        /// Its gradient with respect to the kernel.
+        ConvGradKernel(conv::ConvGradKernel),
+        /// Max and average pooling.
+        Pool(pool::Pool),
+        /// Its gradient.
+        PoolGrad(pool::PoolGrad),
+        /// The gradient of that, for maxima.
+        PoolSelect(pool::PoolSelect),
+        /// Random numbers.
+        Random(random::Random),
+    }
 }
 
 impl Op {
@@ -269,7 +281,7 @@ impl Op {
     pub fn with_epilogue(&self, epilogue: matmul::Epilogue) -> Op {
         match self {
             Op::MatMul(op) => Op::MatMul(matmul::MatMul { epilogue, ..*op }),
-            Op::Conv(op) => Op::Conv(conv::Conv { epilogue, ..*op }),
+            Op::Conv(op) => conv::Conv { epilogue, ..**op }.into(),
             _ => panic!("{} has no epilogue", self.name()),
         }
     }

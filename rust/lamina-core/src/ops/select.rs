@@ -2,7 +2,7 @@
 
 use super::elementwise::Binary;
 use super::elementwise::{broadcast_strides, walk2};
-use super::pool::{Pool, PoolGrad, PoolKind};
+use super::pool::{PoolGrad, PoolKind};
 use super::*;
 use crate::dtype::{Bool8, cast_bytes};
 use lamina_kernels::elementwise::Binary as B;
@@ -33,9 +33,11 @@ impl OpDef for Select {
     fn simplify(&self, g: &mut Graph, x: &[Value]) -> Option<Value> {
         // The gradient of max pooling behind a relu, `where(y > 0, pool_grad(dy, y), 0)`: an element that won its window
         // is as large as the pooled one, so the question is asked of the pooled values, which are fewer.
-        let Op::PoolGrad(PoolGrad(pool @ Pool { kind: PoolKind::Max, .. })) = *g.op(x[1]) else {
+        let Op::PoolGrad(grad) = g.op(x[1]) else { return None };
+        let pool = grad.0;
+        if pool.kind != PoolKind::Max {
             return None;
-        };
+        }
         let (dy, y) = (g.node(x[1]).inputs[0], g.node(x[1]).inputs[1]);
         let Op::Binary(Binary(B::Gt)) = g.op(x[0]) else { return None };
         let (asked, bound) = (g.node(x[0]).inputs[0], g.node(x[0]).inputs[1]);

@@ -39,7 +39,7 @@ pub fn run(traced: Traced) -> Result<Traced> {
             .iter()
             .enumerate()
             .all(reads)
-            .then(|| (slot, Chain { product, then: then.clone(), slot, in_panels: false }))
+            .then(|| (slot, Chain { product, then: Fused::clone(then), slot, in_panels: false }))
     };
     let (graph, roots) = old.rewrite(&traced.roots(), None, |g, _, node, inputs| match chain(node) {
         Some((slot, op)) => {

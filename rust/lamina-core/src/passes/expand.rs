@@ -19,12 +19,12 @@ use smallvec::{SmallVec, smallvec};
 pub fn run(traced: Traced) -> Result<Traced> {
     let uses = uses(&traced);
     let (graph, roots) = traced.graph.rewrite(&traced.roots(), None, |g, _, node, inputs| {
-        let joined = match node.op {
+        let joined = match &node.op {
             Op::Conv(conv) => joined(&traced, &uses, g, node, inputs).or_else(|| {
-                if uses.get(&node.inputs[0]) == Some(&1) { gated(conv, g, inputs) } else { None }
+                if uses.get(&node.inputs[0]) == Some(&1) { gated(**conv, g, inputs) } else { None }
             }),
-            Op::Pool(pool) if uses.get(&node.inputs[0]) == Some(&1) => match *g.op(inputs[0]) {
-                Op::Conv(conv) => pooled(conv, pool, g, inputs[0])?,
+            Op::Pool(pool) if uses.get(&node.inputs[0]) == Some(&1) => match g.op(inputs[0]) {
+                Op::Conv(conv) => pooled(**conv, **pool, g, inputs[0])?,
                 _ => None,
             },
             _ => None,
@@ -51,10 +51,10 @@ struct Chain {
 impl Chain {
     /// The ones that compute a value, by their op and its operands.
     fn of(op: &Op, inputs: &[Value]) -> Option<Chain> {
-        let convs: SmallVec<[Conv; 3]> = match *op {
-            Op::Conv(conv) => smallvec![conv],
-            Op::JoinedConv(JoinedConv { before, conv, after: None }) => {
-                before.into_iter().chain([conv]).collect()
+        let convs: SmallVec<[Conv; 3]> = match op {
+            Op::Conv(conv) => smallvec![**conv],
+            Op::JoinedConv(joined) if joined.after.is_none() => {
+                joined.before.into_iter().chain([joined.conv]).collect()
             }
             _ => return None,
         };

@@ -38,15 +38,15 @@ pub fn run(traced: Traced) -> Result<Traced> {
                 None => fold.join_biases(g, b, a)?,
             },
             (Op::Conv(conv), &[x, kernel]) => match fold.absorb_padding(g, &conv.slide, x) {
-                Some((image, slide)) => Some(g.add(Conv { slide, ..*conv }, &[image, kernel])?),
+                Some((image, slide)) => Some(g.add(Conv { slide, ..**conv }, &[image, kernel])?),
                 None => None,
             },
-            (Op::Pool(pool @ Pool { kind: PoolKind::Max, .. }), &[x]) => {
+            (Op::Pool(pool), &[x]) if pool.kind == PoolKind::Max => {
                 match fold.absorb_padding(g, &pool.slide, x) {
                     // A pool takes padding narrower than its window only: every window then sees a number of its own, at
                     // least the 0 that it loses.
                     Some((image, slide)) if is_positive(g, image) => {
-                        g.add(Pool { slide, ..*pool }, &[image]).ok()
+                        g.add(Pool { slide, ..**pool }, &[image]).ok()
                     }
                     _ => None,
                 }
@@ -112,7 +112,8 @@ impl Fold {
 
     /// The image in a value that is an image with zeros around it, and the padding that stands for them.
     fn absorb_padding(&self, g: &Graph, slide: &Slide, x: Value) -> Option<(Value, Slide)> {
-        let Op::Pad(Pad { widths, margin: Margin::Constant(zero) }) = g.op(x) else { return None };
+        let Op::Pad(pad) = g.op(x) else { return None };
+        let Pad { widths, margin: Margin::Constant(zero) } = &**pad else { return None };
         let own = match slide.padding {
             Padding::Valid => [(0, 0); 2],
             Padding::Explicit(around) => around,

@@ -71,13 +71,13 @@ fn sink(g: &mut Graph, node: &Node, inputs: &[Value]) -> Result<Option<Value>, S
             }
             below(g, Concat { axis: perm.0[concat.axis] }.into(), &operands)
         }
-        Op::Pad(Pad { widths, margin: margin @ Margin::Constant(_) }) => {
+        Op::Pad(pad) if matches!(pad.margin, Margin::Constant(_)) => {
             let (_, x) = transposed(g, inputs[0]).expect("the only operand");
-            let mut moved = widths.clone();
+            let mut moved = pad.widths.clone();
             for (i, &p) in perm.0.iter().enumerate() {
-                moved[p] = widths[i];
+                moved[p] = pad.widths[i];
             }
-            below(g, Pad { widths: moved, margin: *margin }.into(), &[x])
+            below(g, Pad { widths: moved, margin: pad.margin }.into(), &[x])
         }
         Op::Reduce(Reduce { kind, axes, keepdims: true }) => {
             let (_, x) = transposed(g, inputs[0]).expect("the only operand");

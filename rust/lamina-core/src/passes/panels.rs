@@ -34,7 +34,7 @@ pub fn run(traced: Traced, isa: Isa) -> Result<(Traced, Layouts)> {
     let (graph, roots) = old.rewrite(&traced.roots(), None, |g, _, node, inputs| match &node.op {
         Op::MatMul(op) if packed(node.inputs[1]) => g.add_all(MatMul { in_panels: true, ..*op }, inputs),
         Op::Chain(op) if node.inputs[2..].iter().any(|v| packed(*v)) => {
-            g.add_all(Chain { in_panels: true, ..op.clone() }, inputs)
+            g.add_all(Chain { in_panels: true, ..Chain::clone(op) }, inputs)
         }
         op => g.add_all(op.clone(), inputs),
     })?;
