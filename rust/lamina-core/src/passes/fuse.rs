@@ -84,43 +84,17 @@ fn fusable(g: &Graph, node: &Node) -> bool {
     }
 }
 
-#[derive(Clone, Default, PartialEq)]
-struct Bits(Vec<u64>);
-
-impl Bits {
-    fn set(&mut self, i: usize) {
-        if self.0.len() <= i / 64 {
-            self.0.resize(i / 64 + 1, 0);
-        }
-        self.0[i / 64] |= 1 << (i % 64);
-    }
-
-    fn clear(&mut self, i: usize) {
-        if let Some(word) = self.0.get_mut(i / 64) {
-            *word &= !(1 << (i % 64));
-        }
-    }
-
-    fn has(&self, i: usize) -> bool {
-        self.0.get(i / 64).is_some_and(|w| w >> (i % 64) & 1 == 1)
-    }
-
-    fn union(&mut self, other: &Bits) {
-        if self.0.len() < other.0.len() {
-            self.0.resize(other.0.len(), 0);
-        }
-        self.0.iter_mut().zip(&other.0).for_each(|(a, b)| *a |= b);
-    }
-}
-
-/// Which nodes run together. A group runs as a whole, so two groups may never need each other:
-/// `needs` holds, transitively, the groups that must run before a group or a plain node.
+/// Which nodes run together. A group runs as a whole, so two groups may never need each other: each stands on a level above
+/// that of everything it reads, and below that of everything that reads it.
 struct Groups {
     of: Vec<Option<usize>>,
     members: Vec<Vec<usize>>,
     dims: Vec<Shape>,
-    needs: Vec<Bits>,
-    node_needs: Vec<Bits>,
+    /// Of each group, and the nodes outside that read it (or were outside when they did).
+    levels: Vec<usize>,
+    readers: Vec<Vec<usize>>,
+    /// Of each node that is in no group.
+    plain: Vec<usize>,
 }
 
 impl Groups {
@@ -130,41 +104,43 @@ impl Groups {
             of: vec![None; n],
             members: vec![],
             dims: vec![],
-            needs: vec![],
-            node_needs: vec![Bits::default(); n],
+            levels: vec![],
+            readers: vec![],
+            plain: vec![0; n],
         };
         for (i, node) in graph.nodes().iter().enumerate().filter(|(i, _)| live[*i]) {
             if fusable(graph, node) {
                 groups.place(graph, i, node);
             } else {
-                groups.node_needs[i] = groups.needs_of_inputs(node, None);
+                groups.plain[i] = groups.above(node, &[]);
+            }
+            for v in &node.inputs {
+                if let Some(g) = groups.of[v.node as usize].filter(|g| groups.of[i] != Some(*g)) {
+                    groups.readers[g].push(i);
+                }
             }
         }
         groups
     }
 
-    /// Every group that must run before a node's inputs are there, the group `within` aside.
-    fn needs_of_inputs(&self, node: &Node, within: Option<usize>) -> Bits {
-        let mut needs = Bits::default();
-        for v in &node.inputs {
-            match self.of[v.node as usize] {
-                Some(g) if Some(g) == within => {}
-                Some(g) => {
-                    needs.set(g);
-                    needs.union(&self.needs[g]);
-                }
-                None => self.add_plain(v.node as usize, &mut needs),
-            }
-        }
-        needs
+    fn level(&self, node: usize) -> usize {
+        self.of[node].map_or(self.plain[node], |g| self.levels[g])
     }
 
-    fn add_plain(&self, node: usize, needs: &mut Bits) {
-        let own = &self.node_needs[node];
-        needs.union(own);
-        for g in (0..self.members.len()).filter(|&g| own.has(g)) {
-            needs.union(&self.needs[g]);
-        }
+    /// The least level for a node, as far as it reads others than these groups.
+    fn above(&self, node: &Node, groups: &[usize]) -> usize {
+        let outside = node.inputs.iter().map(|v| v.node as usize).filter(|n| !self.is_in(*n, groups));
+        outside.map(|n| self.level(n) + 1).max().unwrap_or(0)
+    }
+
+    fn is_in(&self, node: usize, groups: &[usize]) -> bool {
+        self.of[node].is_some_and(|g| groups.contains(&g))
+    }
+
+    /// Whether everything else that reads these groups is above a level.
+    fn below_readers(&self, level: usize, groups: &[usize]) -> bool {
+        let mut readers = groups.iter().flat_map(|&g| &self.readers[g]).filter(|r| !self.is_in(**r, groups));
+        readers.all(|r| self.level(*r) > level)
     }
 
     fn place(&mut self, graph: &Graph, i: usize, node: &Node) {
@@ -181,59 +157,46 @@ impl Groups {
             }
         }
         for g in candidates {
-            if self.members[g].len() >= MAX_MEMBERS {
-                continue;
-            }
             match home {
                 None => {
-                    let needs = self.needs_of_inputs(node, Some(g));
-                    if !needs.has(g) && self.fits(graph, &[g], i) {
-                        self.join(g, i, needs);
+                    let level = self.levels[g].max(self.above(node, &[g]));
+                    let room = self.members[g].len() < MAX_MEMBERS && self.fits(graph, &[g], i);
+                    if room && self.below_readers(level, &[g]) {
+                        self.members[g].push(i);
+                        self.of[i] = Some(g);
+                        self.levels[g] = level;
                         home = Some(g);
                     }
                 }
                 Some(h) => {
-                    let apart = !self.needs[h].has(g) || self.only_direct(graph, h, g);
-                    let back = self.needs[g].has(h);
+                    let both = [h, g];
+                    let members = both.iter().flat_map(|&g| &self.members[g]);
+                    let level = members.map(|&m| self.above(&graph.nodes()[m], &both)).max().unwrap_or(0);
                     let total = self.members[g].len() + self.members[h].len();
-                    if apart && !back && total <= MAX_MEMBERS && self.fits(graph, &[g, h], i) {
-                        self.merge(h, g);
+                    if total <= MAX_MEMBERS && self.fits(graph, &both, i) && self.below_readers(level, &both)
+                    {
+                        self.merge(h, g, level);
                     }
                 }
             }
         }
         if home.is_none() {
-            let needs = self.needs_of_inputs(node, None);
+            self.of[i] = Some(self.members.len());
+            self.levels.push(self.above(node, &[]));
             self.members.push(vec![i]);
             self.dims.push(dims);
-            self.needs.push(needs);
-            self.of[i] = Some(self.members.len() - 1);
+            self.readers.push(vec![]);
         }
-    }
-
-    /// Whether group `h` needs group `g` only because its members read `g`'s directly: then they can merge.
-    fn only_direct(&self, graph: &Graph, h: usize, g: usize) -> bool {
-        self.members[h].iter().all(|&m| {
-            graph.nodes()[m].inputs.iter().all(|v| match self.of[v.node as usize] {
-                Some(k) if k == h || k == g => true,
-                Some(k) => !self.needs[k].has(g),
-                None => {
-                    let mut needs = Bits::default();
-                    self.add_plain(v.node as usize, &mut needs);
-                    !needs.has(g)
-                }
-            })
-        })
     }
 
     /// Whether the groups with node `extra` keep within the operand limit.
     fn fits(&self, graph: &Graph, groups: &[usize], extra: usize) -> bool {
         let mut operands: SmallVec<[Value; 16]> = smallvec![];
-        let inside = |v: &Value| self.of[v.node as usize].is_some_and(|g| groups.contains(&g));
         let members = groups.iter().flat_map(|&g| self.members[g].iter().copied());
         for m in members.chain(std::iter::once(extra)) {
             for v in &graph.nodes()[m].inputs {
-                if !inside(v) && graph.as_scalar(*v).is_none() && !operands.contains(v) {
+                let inside = self.is_in(v.node as usize, groups);
+                if !inside && graph.as_scalar(*v).is_none() && !operands.contains(v) {
                     operands.push(*v);
                 }
             }
@@ -241,42 +204,16 @@ impl Groups {
         operands.len() <= MAX_OPERANDS
     }
 
-    fn join(&mut self, g: usize, i: usize, needs: Bits) {
-        self.members[g].push(i);
-        self.of[i] = Some(g);
-        self.needs[g].union(&needs);
-        self.spread(g);
-    }
-
-    /// Whoever needs a group needs what it needs.
-    fn spread(&mut self, g: usize) {
-        let needs = self.needs[g].clone();
-        for (k, other) in self.needs.iter_mut().enumerate() {
-            if k != g && other.has(g) {
-                other.union(&needs);
-            }
-        }
-    }
-
-    fn merge(&mut self, into: usize, from: usize) {
+    fn merge(&mut self, into: usize, from: usize, level: usize) {
         let moved = std::mem::take(&mut self.members[from]);
         for &m in &moved {
             self.of[m] = Some(into);
         }
         self.members[into].extend(moved);
         self.members[into].sort_unstable();
-        let needs = std::mem::take(&mut self.needs[from]);
-        self.needs[into].union(&needs);
-        self.needs[into].clear(from);
-        self.needs[into].clear(into);
-        for bits in self.needs.iter_mut().chain(self.node_needs.iter_mut()) {
-            if bits.has(from) {
-                bits.clear(from);
-                bits.set(into);
-            }
-        }
-        self.needs[into].clear(into);
-        self.spread(into);
+        let readers = std::mem::take(&mut self.readers[from]);
+        self.readers[into].extend(readers);
+        self.levels[into] = level;
     }
 }
 
