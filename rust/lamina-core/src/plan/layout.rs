@@ -48,32 +48,62 @@ pub struct Placement {
     pub peak: usize,
 }
 
+/// Pieces that have the same memory, one after the other.
+struct Column {
+    start: usize,
+    end: usize,
+    /// In the order of time, and from the first to the last.
+    lives: Vec<Lifetime>,
+    hull: Lifetime,
+}
+
+impl Column {
+    fn meets(&self, life: &Lifetime) -> bool {
+        let next = |lives: &[Lifetime]| lives.partition_point(|other| other.last < life.first);
+        let one_of = |lives: &[Lifetime]| lives.get(next(lives)).is_some_and(|other| other.meets(life));
+        self.hull.meets(life) && (self.lives.len() == 1 || one_of(&self.lives))
+    }
+
+    fn add(&mut self, life: Lifetime) {
+        let at = self.lives.partition_point(|other| other.last < life.first);
+        self.lives.insert(at, life);
+        self.hull.touch(life.first);
+        self.hull.touch(life.last);
+    }
+}
+
 /// Greedy by size (Pisarchyk & Lee 2020): the largest piece first, each at the smallest gap that fits among
 /// the pieces already placed whose lifetimes it meets.
 pub fn place(pieces: &[(usize, usize, Lifetime)]) -> Placement {
     let mut order: Vec<&(usize, usize, Lifetime)> = pieces.iter().collect();
     order.sort_by_key(|(i, bytes, _)| (std::cmp::Reverse(*bytes), *i));
-    let mut placed: Vec<(usize, usize, Lifetime)> = vec![]; // start, end, life; sorted by start
+    let mut placed: Vec<Column> = vec![]; // sorted by place
     let mut offsets = FxHashMap::default();
     let mut total = 0;
     for (i, bytes, life) in order {
         let bytes = bytes.next_multiple_of(ALIGN);
+        if life.is_empty() {
+            offsets.insert(*i, 0);
+            total = total.max(bytes);
+            continue;
+        }
         let (mut cursor, mut best): (usize, Option<(usize, usize)>) = (0, None);
-        for (start, end, other) in &placed {
-            if !life.meets(other) {
-                continue;
-            }
-            let gap = start.saturating_sub(cursor);
+        for column in placed.iter().filter(|column| column.meets(life)) {
+            let gap = column.start.saturating_sub(cursor);
             if gap >= bytes && best.is_none_or(|(size, _)| gap < size) {
                 best = Some((gap, cursor));
             }
-            cursor = cursor.max(*end);
+            cursor = cursor.max(column.end);
         }
         let start = best.map_or(cursor, |(_, at)| at);
+        let end = start + bytes;
         offsets.insert(*i, start);
-        total = total.max(start + bytes);
-        let at = placed.partition_point(|p| p.0 <= start);
-        placed.insert(at, (start, start + bytes, *life));
+        total = total.max(end);
+        let at = placed.partition_point(|c| (c.start, c.end) < (start, end));
+        match placed.get_mut(at).filter(|c| (c.start, c.end) == (start, end) && bytes > 0) {
+            Some(column) => column.add(*life),
+            None => placed.insert(at, Column { start, end, lives: vec![*life], hull: *life }),
+        }
     }
     Placement { offsets, bytes: total, peak: peak(pieces) }
 }
