@@ -14,7 +14,9 @@ pub(crate) mod kernels;
 mod output;
 mod pack;
 mod panels;
+mod several;
 mod small;
+mod tasks;
 mod then;
 pub(crate) mod tile;
 mod transposed;
@@ -25,6 +27,8 @@ pub(crate) use output::Output;
 pub use pack::{B, Packing};
 pub(crate) use pack::{pack_b, pack_b_rows, packed_b_len};
 pub(crate) use panels::{Cut, Panels};
+pub use several::gemm_several;
+pub(crate) use tasks::{TASK_NS, TASKS_EACH, Work, chunks, grid, rows_stay, run_task_ranges, run_tasks};
 pub use then::{Operand, gemm_then};
 pub use transposed::gemm_transposed;
 
@@ -38,6 +42,7 @@ use kernels::kernels;
 use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::ops::Range;
+use tasks::CHUNK_NS;
 use tile::split;
 
 /// A matrix over a slice: element `(i, j)` is `data[i * row_stride + j * col_stride]`.
@@ -117,16 +122,6 @@ pub(crate) const AMX_BLOCK_ROWS: usize = 256;
 const AMX_BLOCK_LEN: usize = 160 << 10;
 const AMX_BLOCK_ALL: usize = 1 << 20;
 
-/// Chunks of columns that a block of AMX is cut into at most: threads that are done help the others.
-const AMX_CHUNKS: usize = 8;
-
-/// Nanoseconds of work under which waking a thread does not pay.
-const WAKE_NS: usize = 20_000;
-
-/// Nanoseconds of a task at least, and of one that packs or splits an operand for itself.
-pub(crate) const TASK_NS: usize = 5_000;
-const CHUNK_NS: usize = 10_000;
-
 /// `C = act(A B + bias + residual)`, or `act(C + A B + ...)` where `accumulate`.
 ///
 /// `c` is row-major with `ldc` elements from one row to the next, `m x n`; a residual has C's layout.
@@ -202,67 +197,6 @@ pub(crate) fn amx_pays(isa: Isa, m: usize, k: usize, n: usize) -> bool {
     isa.level() == Level::Amx && full && k * n >= 64 * (k + n)
 }
 
-/// How a multiply is cut into tasks: `(row blocks, column blocks)`, as many tasks for each thread where that can be, up
-/// to `each`. By rows where they are enough and `stay`: each thread then finds the rows that it has written before.
-///
-/// May depend on the number of threads, since the bits of an element do not depend on the cut.
-pub(crate) fn grid(
-    tiles: usize,
-    max_tiles: usize,
-    panels: usize,
-    work_ns: usize,
-    each: usize,
-    stay: bool,
-) -> (usize, usize) {
-    let mut rows = tiles.div_ceil(max_tiles);
-    let threads = threads::num_threads();
-    if work_ns < WAKE_NS || threads == 1 {
-        return (rows, 1);
-    }
-    let want = (work_ns / TASK_NS).min(each * threads);
-    if tiles >= 2 * want || (stay && tiles >= 2 * threads) {
-        return (rows.max(want).next_multiple_of(threads).min(tiles), 1);
-    }
-    let mut cols = want.div_ceil(rows).min(panels);
-    if rows * cols < want {
-        rows = want.div_ceil(cols).min(tiles);
-    }
-    if !(rows * cols).is_multiple_of(threads) {
-        cols = cols.next_multiple_of(threads).min(panels);
-    }
-    (rows, cols)
-}
-
-/// Whether rows of A and C had better stay with their threads, if all then read all of B: what one core has written
-/// reaches the other no faster than B comes from memory, and C will be read as A is.
-pub(crate) fn rows_stay(m: usize, k: usize, n: usize) -> bool {
-    k * n <= 2 * m * (k + n)
-}
-
-/// The most tasks for each thread.
-pub(crate) const TASKS_EACH: usize = 8;
-
-/// Chunks of its `panels` that a block of AMX with so many nanoseconds of work is cut into.
-pub(crate) fn chunks(work: usize, panels: usize) -> usize {
-    (work / CHUNK_NS).clamp(1, AMX_CHUNKS).min(panels)
-}
-
-/// Runs the tasks that `work` nanoseconds were cut into, where it pays on several threads.
-pub(crate) fn run_tasks(work: usize, tasks: usize, task: impl Fn(usize) + Sync) {
-    run_task_ranges(work, tasks, |range| range.for_each(&task));
-}
-
-/// [`run_tasks`] for those that may be done several at a time.
-pub(crate) fn run_task_ranges(work: usize, tasks: usize, task: impl Fn(Range<usize>) + Sync) {
-    if tasks > 0 && work < WAKE_NS { task(0..tasks) } else { threads::run_ranges(tasks, task) }
-}
-
-/// A guess at the nanoseconds one thread takes: arithmetic or reading B, whichever is longer.
-pub(crate) fn work_ns(m: usize, n: usize, k: usize) -> usize {
-    let b = n * k;
-    (b.saturating_mul(m) / 64).max(b / 6)
-}
-
 fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
     if b.parts {
         return multiply_by_parts(isa, a, &b, ldc, out);
@@ -273,8 +207,8 @@ fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
     let b = Right::Panels(b);
     let tiles = m.div_ceil(kernels.rows);
     let panels = cut.panels();
-    let work = work_ns(m, n, k);
-    if tiles == 1 && work < WAKE_NS {
+    let work = Work::new(m, n, k);
+    if tiles == 1 && !work.is_shared() {
         return row_block(isa, a, &b, ldc, out, (0, m), 0..panels);
     }
     let block = (BLOCK_LEN / k_block(k)).clamp(4 * kernels.rows, BLOCK_ROWS) / kernels.rows;
@@ -331,11 +265,11 @@ fn turned(matrix: *const f32) -> bool {
 fn multiply_by_parts(isa: Isa, a: MatRef, b: &Panels, ldc: usize, out: &Output) {
     let (m, k, n) = (a.rows, b.k, out.cols);
     let (tiles, panels) = (m.div_ceil(AMX_ROWS), n.div_ceil(AMX_PANEL));
-    let work = work_ns(m, n, k);
+    let work = Work::new(m, n, k);
     let most = (AMX_BLOCK_LEN / k_block(k)).min(AMX_BLOCK_ALL / k).clamp(4 * AMX_ROWS, AMX_BLOCK_ROWS);
     let (row_blocks, col_blocks) = grid(tiles, most / AMX_ROWS, panels, work, 1, rows_stay(m, k, n));
     let blocks = row_blocks * col_blocks;
-    let chunks = chunks(work / blocks, panels / col_blocks);
+    let chunks = chunks(work.ns / blocks, panels / col_blocks);
     let (len, steps) = (k_block(k), k.div_ceil(k_block(k)));
     threads::run_chunked(blocks, chunks, |block, taken| {
         let tiles = part(0..tiles, row_blocks, block % row_blocks);
@@ -367,8 +301,8 @@ fn multiply_by_parts(isa: Isa, a: MatRef, b: &Panels, ldc: usize, out: &Output) 
 fn strips(isa: Isa, a: MatRef, b: &Right, ldc: usize, out: &Output) {
     let cut = b.cut();
     let panels = cut.panels();
-    let work = work_ns(a.rows, cut.n(), b.k());
-    let want = (work / CHUNK_NS).clamp(1, 2 * threads::num_threads());
+    let work = Work::new(a.rows, cut.n(), b.k());
+    let want = (work.ns / CHUNK_NS).clamp(1, 2 * threads::num_threads());
     let parts = panels.div_ceil(STRIP_PANELS).max(want).min(panels);
     let rows = (0, a.rows);
     let task = |t: usize| {

@@ -6,7 +6,7 @@ use super::movement::{Reshape, Target};
 use super::*;
 use lamina_kernels::elementwise::Unary as U;
 use lamina_kernels::epilogue;
-use lamina_kernels::gemm::{self, B, MatRef};
+use lamina_kernels::gemm::{self, MatRef};
 
 /// What a producing kernel does to a sum before it stores it: `act(sum + bias + residual)`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -257,13 +257,14 @@ impl OpDef for MatMul {
             let (a, b) = (call.input::<f32>(0), call.input::<f32>(1));
             let fused = epilogue.kernel(call, 2);
             let y = call.output::<f32>(0);
-            for (i, &(ia, ib)) in batches.iter().enumerate() {
+            let operands = |i: usize| {
+                let (ia, ib) = batches[i];
                 let a = view(&a[ia * m * k..][..m * k], m, k, ta);
-                let b = B::Plain(view(&b[ib * k * n..][..k * n], k, n, tb));
-                let part = i * m * n..(i + 1) * m * n;
-                let ep = epilogue::Epilogue { residual: fused.residual.map(|r| &r[part.clone()]), ..fused };
-                gemm::gemm(isa, a, b, &mut y[part], n, false, &ep);
-            }
+                let b = view(&b[ib * k * n..][..k * n], k, n, tb);
+                let residual = fused.residual.map(|r| &r[i * m * n..][..m * n]);
+                (a, b, epilogue::Epilogue { residual, ..fused })
+            };
+            gemm::gemm_several(isa, (m, k, n), batches.len(), operands, y);
         };
         // Packing what changes at every run would cost more than it gains.
         if !in_panels && (!single || !cx.is_static[1]) {

@@ -7,8 +7,8 @@ use crate::epilogue::Epilogue;
 use crate::gemm::kernels::kernels;
 use crate::gemm::tile::split;
 use crate::gemm::{
-    ASource, Cut, MatRef, Output, Panels, Rows, Step, multiply_block, pack_b_rows, packed_b_len, run_tasks,
-    work_ns,
+    ASource, Cut, MatRef, Output, Panels, Rows, Step, Work, multiply_block, pack_b_rows, packed_b_len,
+    run_tasks,
 };
 use crate::{Isa, scratch, threads};
 use std::ops::Range;
@@ -65,7 +65,7 @@ impl ConvGradFilter {
         if rows * g.ow == 0 || len == 0 {
             return dw.fill(0.0);
         }
-        let work = work_ns(rows * g.ow, g.co, self.units.len() * self.unit_rows);
+        let work = Work::new(rows * g.ow, g.co, self.units.len() * self.unit_rows);
         // More tasks than parts: cut the rows of dW too, which changes no bit.
         let tiles = self.units.len() * self.tiles();
         let cuts = (4 * threads::num_threads()).div_ceil(self.parts).min(tiles.div_ceil(8));

@@ -3,7 +3,7 @@
 
 use super::{Conv2d, ConvForward, Kind};
 use crate::epilogue::Epilogue;
-use crate::gemm::{MatRef, TASKS_EACH, gemm, grid, run_task_ranges, work_ns};
+use crate::gemm::{MatRef, TASKS_EACH, Work, gemm, grid, run_task_ranges};
 use crate::partition::{cuts, parts};
 use crate::simd::Simd;
 use crate::threads::SharedMut;
@@ -49,7 +49,7 @@ impl GatedConv {
         if rows * g.co == 0 {
             return;
         }
-        let work = work_ns(rows, g.co, g.c);
+        let work = Work::new(rows, g.co, g.c);
         let tiles = rows.div_ceil(TASK_ROWS);
         let (tasks, _) = grid(tiles, tiles, 1, work, TASKS_EACH, true);
         let y = SharedMut::new(y);

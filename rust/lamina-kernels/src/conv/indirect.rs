@@ -5,8 +5,8 @@ use super::window::{Image, Tap, Windows};
 use crate::epilogue::Epilogue;
 use crate::gemm::kernels::kernels;
 use crate::gemm::{
-    AMX_BLOCK_ROWS, AMX_DEPTH, ASource, Output, Packing, Partial, Rows, Step, TASKS_EACH, chunks, grid,
-    k_block, multiply_block, multiply_parts, rows_stay, run_task_ranges, work_ns,
+    AMX_BLOCK_ROWS, AMX_DEPTH, ASource, Output, Packing, Partial, Rows, Step, TASKS_EACH, Work, chunks, grid,
+    k_block, multiply_block, multiply_parts, rows_stay, run_task_ranges,
 };
 use crate::partition::{cuts, part, parts, stretches};
 use crate::{Isa, scratch, threads};
@@ -113,9 +113,9 @@ impl Indirect {
         if rows * self.windows.cols * channels == 0 {
             return;
         }
-        let out = Output::new(y, channels, false, ep);
         let panels = self.packing.count() * self.groups;
-        let work = work_ns(rows * self.windows.cols, self.outputs, self.k()) * self.groups;
+        let work = Work::new(rows * self.windows.cols, self.outputs, self.k()).times(self.groups);
+        let out = Output::new(y, channels, false, ep);
         let in_parts = self.packing.in_parts();
         let (pixels, each) = if in_parts { (AMX_BLOCK_ROWS, 1) } else { (BLOCK_PIXELS, TASKS_EACH) };
         let block = pixels.div_ceil(self.windows.cols);
@@ -126,7 +126,7 @@ impl Indirect {
             (part(0..rows, row_blocks, t / col_blocks), part(0..panels, col_blocks, t % col_blocks))
         };
         if in_parts {
-            let chunks = chunks(work / blocks, panels / col_blocks);
+            let chunks = chunks(work.ns / blocks, panels / col_blocks);
             return threads::run_chunked(blocks, chunks, |t, taken| {
                 let (rows, panels) = place(t);
                 self.block(x, packed, &out, rows, &mut taken.map(|i| part(panels.clone(), chunks, i)));

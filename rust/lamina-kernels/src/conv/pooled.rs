@@ -2,7 +2,7 @@
 
 use super::{Conv2d, ConvForward, Kind};
 use crate::epilogue::Epilogue;
-use crate::gemm::{Output, TASK_NS, TASKS_EACH, work_ns};
+use crate::gemm::{Output, TASK_NS, TASKS_EACH, Work};
 use crate::partition::parts;
 use crate::pool::{Pool2d, max_pool};
 use crate::threads::{self, SharedMut};
@@ -72,7 +72,7 @@ impl PooledConv {
         }
         let line = g.ow * g.co;
         let each = (MIDDLE_LEN / (pool.kh * line)).clamp(1, pool.oh);
-        let work = work_ns(g.n * g.oh * g.ow, g.co, g.kh * g.kw * g.c + POOL_STEPS);
+        let work = Work::new(g.n * g.oh * g.ow, g.co, g.kh * g.kw * g.c + POOL_STEPS).ns;
         let threads = threads::num_threads();
         let shared = (work / TASK_NS).min(TASKS_EACH * threads).max(1).next_multiple_of(threads).min(rows);
         let tasks = if threads::sharing_pays(work, x.len() + y.len()) { shared } else { 1 };

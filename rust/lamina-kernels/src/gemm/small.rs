@@ -14,7 +14,7 @@ pub(super) fn pays(rows: usize, k: usize) -> bool {
 
 /// `C = A B` where the rows of A and the columns of B are contiguous.
 pub(super) fn dots(isa: Isa, a: MatRef, b: MatRef, ldc: usize, out: &Output) {
-    let (n, work) = (b.cols, super::work_ns(a.rows, b.cols, b.rows));
+    let (n, work) = (b.cols, super::Work::new(a.rows, b.cols, b.rows));
     let block = |first: usize, count: usize| {
         columns(isa, a, b, ldc, out, first, count);
         if !matches!(out.act, Act::Linear) {
@@ -24,11 +24,11 @@ pub(super) fn dots(isa: Isa, a: MatRef, b: MatRef, ldc: usize, out: &Output) {
             }
         }
     };
-    if work < 20_000 {
+    if !work.is_shared() {
         return block(0, n);
     }
     // Borders at multiples of 8: the groups of columns inside do not depend on the cut.
-    let chunk = n.div_ceil((work / 10_000).min(64)).next_multiple_of(8);
+    let chunk = n.div_ceil((work.ns / 10_000).min(64)).next_multiple_of(8);
     threads::run(n.div_ceil(chunk), |i| block(i * chunk, chunk.min(n - i * chunk)));
 }
 

@@ -1,9 +1,10 @@
 //! A product by the transpose of a matrix in panels, which is read where it lies.
 
+use super::tasks::run_tasks;
 use super::{
     ASource, MatRef, Output, Packing, Panels, Partial, Rows, Step, multiply_block, pack_b, packed_b_len,
 };
-use super::{Cut, run_tasks, work_ns};
+use super::{Cut, Work};
 use crate::epilogue::Epilogue;
 use crate::partition::part;
 use crate::scratch;
@@ -35,7 +36,7 @@ pub fn gemm_transposed(packing: &Packing, a: MatRef, w: &[f32], c: &mut [f32]) {
     if c.is_empty() || n == 0 {
         return c.fill(0.0);
     }
-    let (columns, blocks, work) = (Cut::new(isa, 0, m), k.div_ceil(TASK_ROWS), work_ns(k, m, n));
+    let (columns, blocks, work) = (Cut::new(isa, 0, m), k.div_ceil(TASK_ROWS), Work::new(k, m, n));
     let parts = if m * COLUMNS_FOR_ROWS <= n { PARTS.min(packing.cut().panels()) } else { 1 };
     scratch::with(parts * k * m, |sums: &mut [f32]| {
         let shared = SharedMut::new(sums);
