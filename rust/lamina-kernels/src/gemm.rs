@@ -10,6 +10,7 @@
 mod amx;
 mod block;
 mod double;
+mod few;
 pub(crate) mod kernels;
 mod output;
 mod pack;
@@ -203,14 +204,17 @@ fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
     }
     let kernels = kernels(isa);
     let (m, k, n) = (a.rows, b.k, out.cols);
-    let (cut, start) = (b.cut, b.start());
-    let b = Right::Panels(b);
-    let tiles = m.div_ceil(kernels.rows);
-    let panels = cut.panels();
     let work = Work::new(m, n, k);
-    if tiles == 1 && !work.is_shared() {
+    let alone = m <= kernels.rows && !work.is_shared();
+    if alone && few::fits(kernels, &a, &b) {
+        return few::multiply(isa, a, &b, ldc, out);
+    }
+    let (cut, start, panels) = (b.cut, b.start(), b.cut.panels());
+    let b = Right::Panels(b);
+    if alone {
         return row_block(isa, a, &b, ldc, out, (0, m), 0..panels);
     }
+    let tiles = m.div_ceil(kernels.rows);
     let block = (BLOCK_LEN / k_block(k)).clamp(4 * kernels.rows, BLOCK_ROWS) / kernels.rows;
     // Few rows take several panels at once: borders stand between those.
     let wide = kernels.wide(&cut, m, panels / threads::num_threads());
@@ -358,6 +362,12 @@ impl Right<'_> {
     }
 }
 
+/// Asks for all lines of a row at once: it was likely written by another core.
+fn fetch_row(a: &MatRef, row: usize) {
+    let start = a.data.as_ptr().wrapping_add(row * a.row_stride);
+    (0..a.cols).step_by(LINE).for_each(|i| prefetch(start.wrapping_add(i)));
+}
+
 /// `rows` rows of C from `row0` on, some panels of them, by all of k.
 fn row_block(
     isa: Isa,
@@ -376,9 +386,7 @@ fn row_block(
     let offsets = unsafe { scratch::written(&offsets[..rows]) };
     let (k, block) = (b.k(), k_block(b.k()));
     if rows == 1 && a.col_stride == 1 {
-        // Likely written by another core: all its lines are asked for at once.
-        let row = a.data.as_ptr().wrapping_add(row0 * a.row_stride);
-        (0..k).step_by(LINE).for_each(|i| prefetch(row.wrapping_add(i)));
+        fetch_row(&a, row0);
     }
     let steps = k.div_ceil(block).max(1);
     let row_len = block.next_multiple_of(16) + 16;

@@ -145,7 +145,7 @@ pub(super) struct Block<'a> {
 }
 
 impl<'a> Block<'a> {
-    fn new(
+    pub fn new(
         isa: Isa,
         rows: Rows<'a>,
         b: &'a Panels,
