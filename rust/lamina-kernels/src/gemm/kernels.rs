@@ -40,7 +40,8 @@ pub(crate) struct Kernels {
 impl Width {
     /// The kernel that reads so many rows of A by rows, where so many columns are there.
     pub fn kernel(&self, lanes: usize, rows: usize, cols: usize) -> Kernel {
-        let half = (1..=lanes / 2).contains(&(cols % lanes));
+        // Of a power of two, without a division.
+        let half = (1..=lanes / 2).contains(&(cols & (lanes - 1)));
         let kernel = self.by_rows_half.get(rows - 1).filter(|_| half);
         *kernel.unwrap_or(&self.by_rows[rows - 1])
     }
@@ -49,7 +50,7 @@ impl Width {
 impl Kernels {
     /// The kernels of panels of so many columns.
     pub fn width(&self, stored: usize) -> &'static Width {
-        &self.widths[stored / self.lanes - 1]
+        &self.widths[(stored >> self.lanes.trailing_zeros()) - 1]
     }
 
     /// Rows of the tallest tile of so many columns.

@@ -57,7 +57,7 @@ impl Packing {
         if self.parts {
             return super::amx::parts::len(self.k, self.cut.n());
         }
-        packed_b_len(self.isa, self.k, self.cut.n())
+        self.k * self.cut.stored(0..self.cut.panels()).len()
     }
 
     /// Panels of columns that tasks can be cut at.

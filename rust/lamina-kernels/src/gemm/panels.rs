@@ -14,6 +14,11 @@ pub(crate) struct Cut {
     /// Columns of a vector, and vectors of the widest panel.
     lanes: usize,
     most: usize,
+    /// How many vectors and panels there are, and panels that are as wide as can be and have all their columns: kept, as
+    /// divisions are slow.
+    vectors: usize,
+    panels: usize,
+    whole: usize,
 }
 
 impl Cut {
@@ -22,7 +27,13 @@ impl Cut {
         let kernels = kernels(isa);
         // Few rows read several narrow panels at once, of which any number of tasks get as many.
         let few = (1..=kernels.few()).contains(&m);
-        Cut { n, lanes: kernels.lanes, most: if few { kernels.wide_panel } else { kernels.widths.len() } }
+        let (lanes, most) = (kernels.lanes, if few { kernels.wide_panel } else { kernels.widths.len() });
+        let (panels, whole) = (n.div_ceil(most * lanes), n / (most * lanes));
+        let mut cut = Cut { n, lanes, most, vectors: n.div_ceil(lanes), panels, whole };
+        if whole > 0 && cut.stored(whole - 1..whole).len() < cut.widest() {
+            cut.whole -= 1;
+        }
+        cut
     }
 
     /// How many columns there are.
@@ -42,12 +53,12 @@ impl Cut {
 
     /// How many panels there are.
     pub fn panels(&self) -> usize {
-        self.n.div_ceil(self.widest())
+        self.panels
     }
 
     /// The columns of some panels, with those that are not there but fill up the last vector.
     pub fn stored(&self, panels: Range<usize>) -> Range<usize> {
-        let (vectors, most) = (self.n.div_ceil(self.lanes), self.most);
+        let (vectors, most) = (self.vectors, self.most);
         let start = |panel: usize| {
             let start = (panel * most).min(vectors);
             if most > 2 && panel > 0 && start + 1 == vectors { vectors - 2 } else { start }
@@ -63,14 +74,13 @@ impl Cut {
 
     /// The last panel, where it ends within a vector, else none.
     pub fn broken(&self) -> Range<usize> {
-        let panels = self.panels();
-        if self.n.is_multiple_of(self.lanes) { panels..panels } else { panels - 1..panels }
+        let panels = self.panels;
+        if self.vectors * self.lanes == self.n { panels..panels } else { panels - 1..panels }
     }
 
     /// How many panels are as wide as can be and have all their columns.
     pub fn whole(&self) -> usize {
-        let whole = self.n / self.widest();
-        if whole > 0 && self.stored(whole - 1..whole).len() < self.widest() { whole - 1 } else { whole }
+        self.whole
     }
 }
 
