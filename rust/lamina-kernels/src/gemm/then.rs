@@ -1,6 +1,7 @@
 //! A product that is used up while it is in the cache: an elementwise program over it, a few rows at a time.
 
 use super::output::Next;
+use super::tasks::{CHUNK_NS, TASKS_EACH, Work};
 use super::{B, MatRef, Output, Packing};
 use crate::elementwise::{self, Access, In, Out, Program};
 use crate::epilogue::Epilogue;
@@ -19,6 +20,9 @@ pub enum Operand<'a> {
 
 /// Elements of the product that a task computes before the program reads them: they stay in L2.
 const TASK_LEN: usize = 24 << 10;
+
+/// Rows of a task at least, where they are cut only to have more tasks.
+const TASK_ROWS: usize = 64;
 
 /// Runs `program` over `A B` and other operands: the gradient of a matrix of weights and its optimizer's update, say.
 /// The product itself is never written to memory of its own. As ever, the bits do not depend on the threads.
@@ -118,9 +122,12 @@ impl Tasks {
         let panels = Packing::in_panels(isa, k, n);
         assert!(!in_panels || panels.is_full(), "the product fills its panels");
         let width = if in_panels { panels.cut().widest().min(n) } else { n };
-        // As many rows in each.
-        let rows = (TASK_LEN / width).clamp(1, m);
-        let rows = if in_panels { m.div_ceil(m.div_ceil(rows)) } else { rows };
+        let across = if in_panels { panels.cut().panels() } else { 1 };
+        // As many rows in each, and tasks for all threads.
+        let want =
+            (Work::new(m, n, k).ns / CHUNK_NS).min(TASKS_EACH * threads::num_threads()).div_ceil(across);
+        let down = m.div_ceil((TASK_LEN / width).clamp(1, m)).max(want.min(m / TASK_ROWS));
+        let rows = m.div_ceil(down);
         // Too few rows at a time to be AMX's.
         let packing = if in_panels { panels } else { Packing::new(isa, rows, k, n) };
         Tasks { packing, in_panels, dims, rows, down: m.div_ceil(rows) }
