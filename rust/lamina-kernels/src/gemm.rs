@@ -214,13 +214,16 @@ fn multiply(isa: Isa, a: MatRef, b: Panels, ldc: usize, out: &Output) {
     if alone {
         return row_block(isa, a, &b, ldc, out, (0, m), 0..panels);
     }
-    let tiles = m.div_ceil(kernels.rows);
-    let block = (BLOCK_LEN / k_block(k)).clamp(4 * kernels.rows, BLOCK_ROWS) / kernels.rows;
+    // Tasks of rows are of as many tiles, each as most panels have them.
+    let stay = rows_stay(m, k, n);
+    let height = if stay { kernels.height(cut.stored(0..1).len()) } else { kernels.rows };
+    let tiles = m.div_ceil(height);
+    let block = (BLOCK_LEN / k_block(k)).clamp(4 * kernels.rows, BLOCK_ROWS) / height;
     // Few rows take several panels at once: borders stand between those.
     let wide = kernels.wide(&cut, m, panels / threads::num_threads());
     let unit = wide.map_or(1, |(count, _)| count);
     let units = panels.div_ceil(unit);
-    let (row_blocks, mut col_blocks) = grid(tiles, block, units, work, TASKS_EACH, rows_stay(m, k, n));
+    let (row_blocks, mut col_blocks) = grid(tiles, block, units, work, TASKS_EACH, stay);
     // Where k is cut, the sums of a block wait: of no more columns than those of a task.
     let waits = k > k_block(k);
     if waits {
