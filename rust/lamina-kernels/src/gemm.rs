@@ -424,11 +424,12 @@ fn row_block(
     let strided = a.col_stride != 1 && a.row_stride != 1;
     // Elements a multiple of 4 KiB apart fall into one place of L1, which holds only a dozen lines.
     let far = a.row_stride.max(a.col_stride).is_multiple_of(1024);
-    let alias = far && rows > kernels(isa).rows && panels.len() >= 6;
+    let alias = far && panels.len() >= 6;
     // So do lines of many columns half as far apart: more than L1 holds, of which each tile reads a part.
-    let tall = a.row_stride == 1 && a.col_stride.is_multiple_of(512) && k >= 512 && rows > kernels(isa).rows;
+    let tall = a.row_stride == 1 && a.col_stride.is_multiple_of(512) && k >= 512;
+    let copies = strided || (alias || tall) && rows > kernels(isa).rows;
     Partial::with(steps, rows, b.cut().columns(panels.clone()), |partial| {
-        if strided || alias || tall {
+        if copies {
             scratch::with(rows * row_len, |packed: &mut [f32]| multiply(packed, partial));
         } else {
             multiply(&mut [], partial);

@@ -107,28 +107,38 @@ macro_rules! op_table {
         inline { $($(#[$doc:meta])* $name:ident ( $path:path )),* $(,)? }
         shared { $($(#[$shared_doc:meta])* $shared:ident ( $shared_path:path )),* $(,)? }
     ) => {
+        op_table! { @table
+            $($(#[$doc])* $name($path): $path,)*
+            $($(#[$shared_doc])* $shared(Arc<$shared_path>): $shared_path,)*
+        }
+
+        $(impl From<$path> for Op { fn from(op: $path) -> Op { Op::$name(op) } })*
+        $(impl From<$shared_path> for Op { fn from(op: $shared_path) -> Op { Op::$shared(Arc::new(op)) } })*
+    };
+    // Each entry, what it holds, and its op.
+    (@table $($(#[$doc:meta])* $name:ident ( $held:ty ): $op:ty,)*) => {
         /// The closed table of operations. Each rewrite of a graph copies its ops: larger ones are shared.
         #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-        pub enum Op { $($(#[$doc])* $name($path),)* $($(#[$shared_doc])* $shared(Arc<$shared_path>)),* }
+        pub enum Op { $($(#[$doc])* $name($held)),* }
 
         impl OpDef for Op {
-            fn name(&self) -> &'static str { match self { $(Op::$name(op) => op.name(),)* $(Op::$shared(op) => op.name()),* } }
+            fn name(&self) -> &'static str { match self { $(Op::$name(op) => op.name()),* } }
             fn infer(&self, inputs: &[&Type]) -> Result<Types, ShapeError> {
-                match self { $(Op::$name(op) => op.infer(inputs),)* $(Op::$shared(op) => op.infer(inputs)),* }
+                match self { $(Op::$name(op) => op.infer(inputs)),* }
             }
             fn simplify(&self, graph: &mut Graph, inputs: &[Value]) -> Option<Value> {
-                match self { $(Op::$name(op) => op.simplify(graph, inputs),)* $(Op::$shared(op) => op.simplify(graph, inputs)),* }
+                match self { $(Op::$name(op) => op.simplify(graph, inputs)),* }
             }
             fn vjp(&self, cx: &mut Vjp<'_>) -> Result<(), ShapeError> {
-                match self { $(Op::$name(op) => op.vjp(cx),)* $(Op::$shared(op) => op.vjp(cx)),* }
+                match self { $(Op::$name(op) => op.vjp(cx)),* }
             }
-            fn lower(&self, cx: &Lower<'_>) -> Lowering { match self { $(Op::$name(op) => op.lower(cx),)* $(Op::$shared(op) => op.lower(cx)),* } }
-            fn reads(&self, i: usize) -> bool { match self { $(Op::$name(op) => op.reads(i),)* $(Op::$shared(op) => op.reads(i)),* } }
+            fn lower(&self, cx: &Lower<'_>) -> Lowering { match self { $(Op::$name(op) => op.lower(cx)),* } }
+            fn reads(&self, i: usize) -> bool { match self { $(Op::$name(op) => op.reads(i)),* } }
             fn keeps_rows(&self, rows: &[bool], inputs: &[&Type], outputs: &[Type]) -> bool {
-                match self { $(Op::$name(op) => op.keeps_rows(rows, inputs, outputs),)* $(Op::$shared(op) => op.keeps_rows(rows, inputs, outputs)),* }
+                match self { $(Op::$name(op) => op.keeps_rows(rows, inputs, outputs)),* }
             }
             fn in_place(&self, inputs: &[&Type], outputs: &[Type]) -> SmallVec<[(usize, usize); 2]> {
-                match self { $(Op::$name(op) => op.in_place(inputs, outputs),)* $(Op::$shared(op) => op.in_place(inputs, outputs)),* }
+                match self { $(Op::$name(op) => op.in_place(inputs, outputs)),* }
             }
             fn problems() -> Vec<Problem> {
                 Op::table().into_iter().flat_map(|(_, problems)| problems).collect()
@@ -137,19 +147,13 @@ macro_rules! op_table {
 
         impl Op {
             /// The entries of the table.
-            pub const NAMES: &[&str] = &[$(stringify!($name),)* $(stringify!($shared)),*];
+            pub const NAMES: &[&str] = &[$(stringify!($name)),*];
 
             /// Every entry's name in the table, with its problems.
             pub fn table() -> Vec<(&'static str, Vec<Problem>)> {
-                vec![
-                    $((stringify!($name), <$path as OpDef>::problems()),)*
-                    $((stringify!($shared), <$shared_path as OpDef>::problems())),*
-                ]
+                vec![$((stringify!($name), <$op as OpDef>::problems())),*]
             }
         }
-
-        $(impl From<$path> for Op { fn from(op: $path) -> Op { Op::$name(op) } })*
-        $(impl From<$shared_path> for Op { fn from(op: $shared_path) -> Op { Op::$shared(Arc::new(op)) } })*
     };
 }
 

@@ -58,15 +58,19 @@ struct Column {
 }
 
 impl Column {
+    /// How many pieces are gone before a life begins.
+    fn before(&self, life: &Lifetime) -> usize {
+        self.lives.partition_point(|other| other.last < life.first)
+    }
+
     fn meets(&self, life: &Lifetime) -> bool {
-        let next = |lives: &[Lifetime]| lives.partition_point(|other| other.last < life.first);
-        let one_of = |lives: &[Lifetime]| lives.get(next(lives)).is_some_and(|other| other.meets(life));
-        self.hull.meets(life) && (self.lives.len() == 1 || one_of(&self.lives))
+        // Most columns are told apart without a look at their pieces.
+        let next = || self.lives.get(self.before(life)).is_some_and(|next| next.meets(life));
+        self.hull.meets(life) && (self.lives.len() == 1 || next())
     }
 
     fn add(&mut self, life: Lifetime) {
-        let at = self.lives.partition_point(|other| other.last < life.first);
-        self.lives.insert(at, life);
+        self.lives.insert(self.before(&life), life);
         self.hull.touch(life.first);
         self.hull.touch(life.last);
     }

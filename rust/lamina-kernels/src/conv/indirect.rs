@@ -113,9 +113,9 @@ impl Indirect {
         if rows * self.windows.cols * channels == 0 {
             return;
         }
+        let out = Output::new(y, channels, false, ep);
         let panels = self.packing.count() * self.groups;
         let work = Work::new(rows * self.windows.cols, self.outputs, self.k()).times(self.groups);
-        let out = Output::new(y, channels, false, ep);
         let in_parts = self.packing.in_parts();
         let (pixels, each) = if in_parts { (AMX_BLOCK_ROWS, 1) } else { (BLOCK_PIXELS, TASKS_EACH) };
         let block = pixels.div_ceil(self.windows.cols);

@@ -2,6 +2,7 @@
 
 #![allow(clippy::needless_range_loop)] // registers are arrays, indexed in step
 
+use super::tasks::{CHUNK_NS, Work};
 use super::{MatRef, Output};
 use crate::epilogue::{Act, apply_tile};
 use crate::simd::Simd;
@@ -14,7 +15,7 @@ pub(super) fn pays(rows: usize, k: usize) -> bool {
 
 /// `C = A B` where the rows of A and the columns of B are contiguous.
 pub(super) fn dots(isa: Isa, a: MatRef, b: MatRef, ldc: usize, out: &Output) {
-    let (n, work) = (b.cols, super::Work::new(a.rows, b.cols, b.rows));
+    let (n, work) = (b.cols, Work::new(a.rows, b.cols, b.rows));
     let block = |first: usize, count: usize| {
         columns(isa, a, b, ldc, out, first, count);
         if !matches!(out.act, Act::Linear) {
@@ -28,7 +29,7 @@ pub(super) fn dots(isa: Isa, a: MatRef, b: MatRef, ldc: usize, out: &Output) {
         return block(0, n);
     }
     // Borders at multiples of 8: the groups of columns inside do not depend on the cut.
-    let chunk = n.div_ceil((work.ns / 10_000).min(64)).next_multiple_of(8);
+    let chunk = n.div_ceil((work.ns / CHUNK_NS).min(64)).next_multiple_of(8);
     threads::run(n.div_ceil(chunk), |i| block(i * chunk, chunk.min(n - i * chunk)));
 }
 
